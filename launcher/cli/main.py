@@ -1,0 +1,199 @@
+"""The command line: one table of verbs; a verb's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from launcher.errors import Exit, LauncherError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its help line and a function that adds its arguments. Its module is `launcher.cli.NAME`."""
+
+    name: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="recipe file")
+    _sets(parser)
+
+
+def _sets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key (repeatable); items by label: data.datasets.LABEL.path=…",
+    )
+
+
+def _hardware(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster", default="local", metavar="NAME", help="where to run (default: local, this machine)"
+    )
+    parser.add_argument("--gpus", metavar="LIST", help="use only these GPUs of this machine (0,2); `none` for the CPU")
+    parser.add_argument("--on", metavar="HARDWARE", help="plan for hardware that is not here, for example RTX4090x1")
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs",
+        metavar="DIR",
+        default=os.environ.get("LAUNCHER_RUNS", "runs"),
+        help="folder of the run directories (default: ./runs, or LAUNCHER_RUNS)",
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _validate(parser: argparse.ArgumentParser) -> None:
+    _recipe(parser)
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="rewrite names of other tools and removed names in place, and print the difference",
+    )
+    _json(parser)
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "key", metavar="KEY", nargs="?", help="a recipe key, for example peft.r; without it, the sections"
+    )
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of recipes, for editors")
+    _json(parser)
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    _recipe(parser)
+    _hardware(parser)
+    parser.add_argument("--full", action="store_true", help="also print the whole resolved recipe")
+    _json(parser)
+
+
+def _render(parser: argparse.ArgumentParser) -> None:
+    _recipe(parser)
+    _hardware(parser)
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", metavar="RECIPE|RUN", help="recipe file, or the name or directory of a run to continue"
+    )
+    _sets(parser)
+    _hardware(parser)
+    _runs(parser)
+    parser.add_argument("--detach", action="store_true", help="return at once; the run goes on in the background")
+    parser.add_argument(
+        "--continue", dest="continue_run", metavar="RUN", help="continue RUN although the recipe has changed"
+    )
+    parser.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a changed key to accept with --continue (repeatable)",
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", nargs="?", help="one run; without it, all of them")
+    _runs(parser)
+    _json(parser)
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN")
+    _runs(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines until the run ends")
+    parser.add_argument("--rank", type=int, default=0, metavar="N", help="rank whose log to print (default 0)")
+    parser.add_argument(
+        "--stage", choices=("prepare", "train"), default=None, help="log of a stage's outer process instead"
+    )
+
+
+def _stop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN")
+    _runs(parser)
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="SECONDS", help="wait until the run has saved and left"
+    )
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN")
+    _runs(parser)
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb("validate", "check a recipe: every error at once, with file, line and fix", _validate),
+    Verb("explain", "say what a recipe key does, its values and its default", _explain),
+    Verb("plan", "show every decision and its reason; starts nothing", _plan),
+    Verb("render", "write the plan and the exact commands to a folder; starts nothing", _render),
+    Verb("run", "start a run, or continue it: the same line after any stop", _run),
+    Verb("status", "show runs: state, step, loss, time left", _status),
+    Verb("logs", "print a run's log", _logs),
+    Verb("stop", "save at the next step and leave", _stop),
+    Verb("report", "write report.html of a run", _report),
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="launcher", description="Fine-tune large models from one YAML file.")
+    top.add_argument("--version", action="store_true", help="print the version")
+    top.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    for verb in VERBS:
+        sub = verbs.add_parser(
+            verb.name, help=verb.help, description=verb.help[0].upper() + verb.help[1:] + ".", allow_abbrev=False
+        )
+        verb.arguments(sub)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code. The only place that turns an error into text."""
+    top = parser()
+    args = top.parse_args(argv)
+    if args.version:
+        from launcher.version import VERSION
+
+        print(VERSION)
+        return Exit.DONE
+    if args.verb is None:
+        top.print_help()
+        return Exit.DONE
+    module = importlib.import_module(f"launcher.cli.{args.verb}")
+    try:
+        return int(module.run(args))
+    except LauncherError as error:
+        from launcher.cli import output
+
+        output.error(error)
+        if args.traceback or getattr(args, "debug", False):
+            raise
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: nothing is left to say, and Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

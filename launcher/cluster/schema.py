@@ -1,0 +1,28 @@
+"""Where a run may take place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One kind of GPU as found on a node. Memory in GiB; `free_gib` is what a job can really take."""
+
+    name: str
+    memory_gib: float
+    free_gib: float
+    bf16: bool = True
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Hardware facts that enter a plan. No model facts."""
+
+    name: str
+    gpu: Gpu | None
+    gpus_per_node: int
+    cpus_per_node: int
+    memory_gib: float
+    nodes: int = 1
+    wsl: bool = False

@@ -1,0 +1,120 @@
+"""Every error a user can meet, and the exit code each one ends in.
+
+LauncherError             exit 2   base; message and hint are separate
+├── UsageError            exit 2   the command line is wrong
+├── RecipeError           exit 2   one fault in a recipe, with its place
+├── RecipeErrors          exit 2   all faults of a recipe, reported together
+├── DataError             exit 2   a data file or row is wrong
+├── FitError              exit 3   the plan does not fit the hardware
+├── EnvironmentFault      exit 4   this machine lacks something (file, package, disk, model)
+├── SubmissionError       exit 5   a scheduler refused the job
+├── RunFailed             exit 6   a stage or rank failed; names the first one
+└── GateFailed            exit 7   an evaluation gate was not met
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `launcher` (0-7) and of its workers (85, 86, 93). They are API."""
+
+    DONE = 0
+    USAGE = 2
+    DOES_NOT_FIT = 3
+    ENVIRONMENT = 4
+    SUBMISSION = 5
+    RUN_FAILED = 6
+    GATE_FAILED = 7
+    SAVED_AND_STOPPED = 85
+    INFRASTRUCTURE = 86
+    DO_NOT_REQUEUE = 93
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: a file with 1-based line and column, or `--set`."""
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        numbers = [str(n) for n in (self.line, self.column) if n is not None]
+        return ":".join([self.source, *numbers])
+
+
+class LauncherError(Exception):
+    """An error with one sentence on what is wrong and, apart from it, what to do."""
+
+    exit_code = Exit.USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None, place: Place | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+class UsageError(LauncherError):
+    """The command line names something that does not exist or cannot be combined."""
+
+
+class RecipeError(LauncherError):
+    """One fault in a recipe. `key` is the dotted path, `place` where the value was written."""
+
+    def __init__(self, message: str, *, key: str = "", hint: str | None = None, place: Place | None = None) -> None:
+        super().__init__(message, hint=hint, place=place)
+        self.key = key
+
+    def __str__(self) -> str:
+        parts = [str(part) for part in (self.place, self.key) if part]
+        return ": ".join([*parts, self.message])
+
+
+class RecipeErrors(LauncherError):
+    """All faults of one recipe, in the order of their places."""
+
+    def __init__(self, errors: Sequence[RecipeError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)
+
+
+class DataError(LauncherError):
+    """A data file or a row in it cannot be used."""
+
+
+class FitError(LauncherError):
+    """The planned job needs more than the hardware has."""
+
+    exit_code = Exit.DOES_NOT_FIT
+
+
+class EnvironmentFault(LauncherError):
+    """This machine lacks something the job needs: a file, a package, a model, disk space."""
+
+    exit_code = Exit.ENVIRONMENT
+
+
+class SubmissionError(LauncherError):
+    """A scheduler refused the job."""
+
+    exit_code = Exit.SUBMISSION
+
+
+class RunFailed(LauncherError):
+    """A stage or a rank ended with an error."""
+
+    exit_code = Exit.RUN_FAILED
+
+
+class GateFailed(LauncherError):
+    """An evaluation gate was not met; nothing is promoted."""
+
+    exit_code = Exit.GATE_FAILED

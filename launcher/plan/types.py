@@ -1,0 +1,183 @@
+"""The plan: everything decided before anything runs. Plain data, JSON round trip in `launcher.plan.codec`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Method = Literal["full", "lora", "qlora"]
+LossOn = Literal["assistant", "completion", "all"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice: the recipe key it belongs to, the chosen value, and the reason in one sentence."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """How the model and tokenizer are loaded. `name` is what the recipe wrote; a local path stands in the placement under `model`."""
+
+    name: str | None
+    revision: str
+    tokenizer: str | None
+    adapter: str | None
+    dtype: str
+    attn_implementation: str
+    trust_remote_code: bool
+    chat_template: str | None
+    """Text of the chat template file, when the recipe names one."""
+    add_tokens: tuple[str, ...] = ()
+    from_config: dict[str, Any] | None = None
+    init_kwargs: dict[str, Any] = field(default_factory=dict)
+    architecture: str | None = None
+    parameters: int | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """One data source. A local path stands in the placement under `data.LABEL`; `held_out_from` marks a split."""
+
+    label: str
+    path: str | None
+    name: str | None = None
+    split: str = "train"
+    data_files: tuple[str, ...] | None = None
+    revision: str | None = None
+    format: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    max_rows: int | None = None
+    held_out_from: str | None = None
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """What `prepare` does."""
+
+    sources: tuple[SourcePlan, ...]
+    eval_sources: tuple[SourcePlan, ...]
+    max_length: int
+    packing: bool
+    packing_strategy: str
+    loss_on: Literal["auto", "assistant", "completion", "all"]
+    on_bad_row: str
+    max_bad_fraction: float
+    seed: int
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """global_size = per_device × accumulation × world_size, in rows (packed rows, when packing) per optimizer step."""
+
+    global_size: int
+    per_device: int
+    accumulation: int
+    world_size: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Figures known only after `prepare`; `exact` tells which they are."""
+
+    rows: int | None
+    tokens: int | None
+    steps: int | None
+    exact: bool
+
+
+@dataclass(frozen=True)
+class GeneratePlan:
+    """One generated evaluation."""
+
+    dataset: str
+    metrics: tuple[str, ...]
+    max_new_tokens: int
+    max_rows: int | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """When and how the model is measured."""
+
+    eval_steps: int | None
+    per_device_batch_size: int
+    generate: tuple[GeneratePlan, ...]
+    generate_steps: int | None
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """When the run is saved and how many complete checkpoints stay."""
+
+    save_steps: int
+    keep: int
+    keep_best: str | None
+
+
+@dataclass(frozen=True)
+class TrackingPlan:
+    """Trackers to report to."""
+
+    report_to: tuple[str, ...]
+    project: str
+    entity: str | None
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process group to start. Knows no scheduler.
+
+    `argv` may hold the words `{python}` and `{run_dir}` as whole arguments; an executor replaces them.
+    """
+
+    stage: Literal["prepare", "train", "evaluate", "export"]
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    nodes: int
+    processes: int
+    minutes: int | None = None
+    depends_on: tuple[str, ...] = ()
+    requeue: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every number and choice of one run. Holds no `auto` and no absolute path."""
+
+    schema: int
+    launcher_version: str
+    name: str
+    task: str
+    method: Method
+    device: Literal["cpu", "cuda"]
+    hardware: str
+    model: ModelPlan
+    quantization: dict[str, Any] | None
+    """Arguments of transformers' BitsAndBytesConfig."""
+    peft: dict[str, Any] | None
+    """Arguments of peft's LoraConfig."""
+    data: DataPlan
+    batch: Batch
+    estimate: Estimate
+    trainer: dict[str, Any]
+    """Arguments of TRL's SFTConfig, all but `output_dir`, which is known when training starts."""
+    strategy: str
+    checkpoint: CheckpointPlan
+    evaluation: EvaluationPlan
+    tracking: TrackingPlan
+    jobs: tuple[Job, ...]
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...]
+    recipe: dict[str, Any]
+    """The resolved recipe, for people and trackers; the worker does not read it."""
+    identity: dict[str, Any]
+    """Dotted key → value of what changes the mathematics; equal identities continue one another."""

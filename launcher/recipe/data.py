@@ -1,0 +1,117 @@
+"""The `data:` section."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from launcher.recipe.formats import FormatName
+from launcher.recipe.section import Section
+
+
+class Source(Section):
+    """Where rows come from. `path`, `name`, `split`, `data_files` and `revision` mean what they mean to `datasets.load_dataset`."""
+
+    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    """Name of this source in tables, metrics and `--set data.datasets.LABEL.…`."""
+
+    path: str | None = None
+    """A file, a glob or a folder beside the recipe (jsonl, json, csv, parquet), or a hub id."""
+
+    name: str | None = None
+    """Subset (configuration) of a hub dataset."""
+
+    split: str = "train"
+    """Split of a hub dataset. Local files have one split."""
+
+    data_files: str | tuple[str, ...] | None = None
+    """Files within a hub dataset or folder to read instead of all."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a hub dataset."""
+
+    format: FormatName | None = None
+    """How a row is laid out; sniffed from the columns when left out."""
+
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The format's column name → the file's column name, where they differ (`{prompt: question, completion: answer}`)."""
+
+
+class TrainSource(Source):
+    """A training source and its place in the mixture."""
+
+    path: str
+    """A file, a glob or a folder beside the recipe (jsonl, json, csv, parquet), or a hub id."""
+
+    weight: float | None = Field(None, gt=0)
+    """Share of this source in the mixture, relative to the other weights."""
+
+    max_epochs: float | None = Field(None, gt=0)
+    """How often this source may repeat within the mixture."""
+
+    max_rows: int | None = Field(None, ge=1)
+    """Read at most this many rows."""
+
+
+class EvalSource(Source):
+    """An evaluation set: its own file, or a part held out from training."""
+
+    from_: str | None = Field(None, alias="from")
+    """Hold out rows of this training source (`all`: of every source) instead of reading a file."""
+
+    fraction: float | None = Field(None, gt=0, lt=1)
+    """Share of rows held out, chosen by `mixture.seed`."""
+
+    max_rows: int | None = Field(None, ge=1)
+    """Use at most this many rows."""
+
+
+class Mixture(Section):
+    """How training sources are mixed."""
+
+    unit: Literal["tokens", "rows"] = "tokens"
+    """What `weight` counts."""
+
+    temperature: float | None = Field(None, gt=0)
+    """Weights from sizes instead: size to the power 1/temperature."""
+
+    stopping_strategy: Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"] = (
+        "first_exhausted"
+    )
+    """When one pass over the mixture ends; the names are those of `datasets.interleave_datasets`."""
+
+    seed: int = Field(42, ge=0, lt=2**32)
+    """Seed of mixture and splits. Initialisation, dropout and row order come from `training.seed`."""
+
+
+class Data(Section):
+    """What the model is trained and measured on."""
+
+    datasets: tuple[TrainSource, ...] = Field(min_length=1)
+    """Training sources."""
+
+    eval_datasets: tuple[EvalSource, ...] = ()
+    """Evaluation sets; each gives `eval_LABEL_loss`."""
+
+    mixture: Mixture = Mixture()
+    """How the sources are mixed."""
+
+    max_length: int = Field(4096, ge=2, le=10_000_000)
+    """Longest row in tokens, and the length of a packed row. Longer rows are cut at the end."""
+
+    packing: bool = False
+    """Fill rows of `max_length` tokens with several examples; attention stays within each example (not with `wrapped`)."""
+
+    packing_strategy: Literal["bfd", "bfd_split", "wrapped"] = "bfd"
+    """How examples are placed: `bfd` cuts long ones, `bfd_split` splits them, `wrapped` cuts anywhere."""
+
+    loss_on: Literal["auto", "assistant", "completion", "all"] = "auto"
+    """Tokens that are trained. `auto`: assistant turns for `messages`, the completion for `prompt_completion`, all for `text`."""
+
+    on_bad_row: Literal["stop", "drop"] = "stop"
+    """What happens to a row that cannot be used: stop, or drop it, counted and listed in `bad_rows.jsonl`."""
+
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)
+    """With `on_bad_row: drop`, stop when more than this share of a source is bad."""
+
+    template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Variables passed to the chat template (for example `enable_thinking`)."""

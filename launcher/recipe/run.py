@@ -1,0 +1,112 @@
+"""The smaller sections around training: sharding, checkpoints, tracking, launch, export, sweep."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from launcher.recipe.section import Section
+
+Auto = Literal["auto"]
+
+
+class Sharding(Section):
+    """How model, gradients and optimizer are spread over the ranks."""
+
+    strategy: Literal["auto", "ddp", "fsdp2", "zero1", "zero2", "zero3"] = "auto"
+    """`ddp` keeps a copy on each rank; the others share it out (`accelerate_configs/`)."""
+
+    offload: Literal["none", "optimizer", "params"] = "none"
+    """Keep this part in host memory."""
+
+    preset: str | None = None
+    """An accelerate or DeepSpeed file of your own, read like a shipped preset."""
+
+
+class Checkpoint(Section):
+    """When the run is saved and what is kept."""
+
+    save_steps: int = Field(200, ge=1)
+    """Optimizer steps between two checkpoints. The last step is always saved."""
+
+    save_total_limit: int = Field(3, ge=1)
+    """Newest complete checkpoints to keep."""
+
+    keep_best: str | None = None
+    """Also keep the checkpoint with the lowest value of this metric (`eval_LABEL_loss`)."""
+
+
+class Tracking(Section):
+    """Experiment trackers, through transformers' own integrations. A tracker that is down never stops a run."""
+
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Trackers to report to; each needs its package."""
+
+    project: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$")
+    """Project (experiment, for MLflow) the run appears under; default: `launcher`."""
+
+    entity: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """W&B user or team."""
+
+    tags: tuple[str, ...] = ()
+    """Tags shown beside the run."""
+
+
+class Sweep(Section):
+    """A search over recipe keys."""
+
+    trials: int = Field(16, ge=1, le=10_000)
+    """Runs to start in all."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """How the next trial is chosen."""
+
+    pruner: Literal["none", "median"] = "none"
+    """When an unpromising trial is stopped early."""
+
+    metric: str
+    """Metric to lower."""
+
+    space: dict[str, Any] = Field(min_length=1)
+    """Recipe key → list of values, or `{log: [low, high]}`, `{uniform: [low, high]}`."""
+
+
+class Launch(Section):
+    """How much hardware, for how long."""
+
+    gpus: int | None = Field(None, ge=1, le=100_000)
+    """GPUs in all. Default: all that are visible, on one node."""
+
+    nodes: int | None = Field(None, ge=1, le=10_000)
+    """Nodes; with `gpus_per_node` instead of `gpus`."""
+
+    gpus_per_node: int | None = Field(None, ge=1, le=64)
+    """GPUs on each node; with `nodes` instead of `gpus`."""
+
+    processes: int | None = Field(None, ge=1, le=64)
+    """Ranks on a machine without GPUs; default 1."""
+
+    time_limit: str | None = None
+    """Longest time of one job, `HH:MM:SS` or `D-HH:MM:SS`; quoted. Default: what the partition allows."""
+
+    max_requeues: int = Field(10, ge=0, le=1000)
+    """How often a preempted job may start again."""
+
+
+class PushToHub(Section):
+    """Upload of the result to the hub."""
+
+    repo: str
+    """`organisation/name`."""
+
+    private: bool = True
+    """Keep the repository private."""
+
+
+class Export(Section):
+    """What is made of the result."""
+
+    merge: bool = False
+    """Merge the adapter into the base model."""
+
+    push_to_hub: PushToHub | None = None
+    """Upload to the hub; left out, nothing leaves this machine."""

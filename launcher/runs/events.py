@@ -1,0 +1,64 @@
+"""`events.jsonl`: what happened in a run, one JSON object per line, append-only."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+# attempt/stage events come from the executor; the rest from rank 0 of the worker.
+EventName = Literal[
+    "attempt",  # attempt, pid, host                        a start of `launcher run`
+    "stage",  # stage, state: started|done|failed|skipped
+    "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
+    "resume",  # checkpoint, step
+    "step",  # step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens
+    "eval",  # step, dataset, loss
+    "score",  # step, dataset, metrics: {name: value}, rows, when: base|step|final
+    "save",  # step
+    "commit",  # step, checkpoint, seconds
+    "save_failed",  # step, error
+    "stop",  # step, cause                              a stop request was agreed
+    "warning",  # message
+    "end",  # step, state: finished|stopped|failed, error
+]
+
+
+def append(path: Path, event: EventName, **fields: Any) -> None:
+    """Append one event with its Unix time in seconds. One write of one line, so that readers never see two mixed."""
+    line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All events in order; a torn last line and a missing file are tolerated."""
+    return list(follow_from(path, 0)[0])
+
+
+def follow_from(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Complete events after byte `offset`, and the offset behind the last of them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            block = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = block.rfind(b"\n") + 1
+    return list(_decode(block[:end])), offset + end
+
+
+def _decode(block: bytes) -> Iterator[dict[str, Any]]:
+    for line in block.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a line torn by a kill, closed by the next attempt's newline
+        if isinstance(event, dict):
+            yield event

@@ -1,0 +1,142 @@
+"""The layout of a run directory. The only code that joins a path under a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Every path under one run. A run directory can be moved; only `placement` holds absolute paths."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name: the directory's."""
+        return self.root.name
+
+    @property
+    def record(self) -> Path:
+        """`run.json`: id, name, creation time, identity."""
+        return self.root / "run.json"
+
+    @property
+    def plan(self) -> Path:
+        """`plan.json`: what was decided; all that the worker reads beside `data.json` and the placement."""
+        return self.root / "plan.json"
+
+    @property
+    def plan_text(self) -> Path:
+        """`plan.md`: the plan, to read."""
+        return self.root / "plan.md"
+
+    @property
+    def recipe(self) -> Path:
+        """`recipe.yaml`: the resolved recipe, to read and to start from."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def placement(self) -> Path:
+        """`placement.json`: the absolute paths (`model`, `tokenizer`, `adapter`, `data.LABEL`) on this machine."""
+        return self.root / "placement.json"
+
+    @property
+    def data_facts(self) -> Path:
+        """`data.json`: what `prepare` made, committed last."""
+        return self.root / "data.json"
+
+    @property
+    def data(self) -> Path:
+        """Prepared rows."""
+        return self.root / "data"
+
+    def prepared(self, label: str) -> Path:
+        """Prepared rows of one set: `train` or `eval-LABEL`, a `datasets` folder."""
+        return self.data / label
+
+    @property
+    def bad_rows(self) -> Path:
+        """`bad_rows.jsonl`: rows that could not be used, with source, line and reason."""
+        return self.root / "bad_rows.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The final tokenizer (template, added tokens, pad); the worker loads only this one."""
+        return self.root / "tokenizer"
+
+    @property
+    def base(self) -> Path:
+        """The random model of a `from_config` recipe, written once by `prepare`."""
+        return self.root / "base"
+
+    @property
+    def events(self) -> Path:
+        """`events.jsonl`: append-only, one event per line."""
+        return self.root / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Complete checkpoints, `checkpoint-N`."""
+        return self.root / "checkpoints"
+
+    @property
+    def staging(self) -> Path:
+        """Checkpoints being written; swept at the next start."""
+        return self.checkpoints / ".staging"
+
+    def attempt(self, number: int) -> Path:
+        """Facts of one attempt: `attempt.json`, `exit-R.json`, its `plan.json`."""
+        return self.root / "attempts" / str(number)
+
+    def rank_exit(self, attempt: int, rank: int) -> Path:
+        """`exit-R.json`: code, cause and time, written by rank R."""
+        return self.attempt(attempt) / f"exit-{rank}.json"
+
+    def logs(self, attempt: int) -> Path:
+        """Log files of one attempt."""
+        return self.root / "logs" / f"attempt-{attempt}"
+
+    def rank_log(self, attempt: int, rank: int) -> Path:
+        """Standard output and error of rank R."""
+        return self.logs(attempt) / f"rank-{rank}.log"
+
+    def stage_log(self, attempt: int, stage: str) -> Path:
+        """Standard output and error of a stage's outer process (prepare; torchrun's agent for train)."""
+        return self.logs(attempt) / f"{stage}.log"
+
+    @property
+    def evals(self) -> Path:
+        """Scores and generations: `base.json`, `step-N.json`, `final.json`."""
+        return self.root / "eval"
+
+    @property
+    def tracking(self) -> Path:
+        """Files of the experiment trackers."""
+        return self.root / "tracking"
+
+    @property
+    def model(self) -> Path:
+        """The result: a model or an adapter with its tokenizer."""
+        return self.root / "model"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.root / "report.html"
+
+    @property
+    def stop_request(self) -> Path:
+        """While this file exists, the run saves at the next step boundary and leaves."""
+        return self.root / "stop"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs this directory."""
+        return self.root / "lock"
+
+    @property
+    def done(self) -> Path:
+        """Written last, when every stage has ended well."""
+        return self.root / "DONE"
