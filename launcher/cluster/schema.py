@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -26,3 +26,5 @@ class Cluster:
     memory_gib: float
     nodes: int = 1
     wsl: bool = False
+    paths: dict[str, str] = field(default_factory=dict)
+    """Folders of this site by name (`data`, `models`, `cache`, `runs`), for `${name}` in a recipe's path keys."""
