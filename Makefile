@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv; nothing else is required than Python 3.11+, pip and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check golden bench clean
+
+demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
+	$(BIN)/launcher run recipes/demo.yaml $(if $(QLORA),--set quantization.load_in_4bit=true --set name=demo-qlora)
+
+test: $(VENV)/.dev ## Pass the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Style, types, import contracts
+	$(BIN)/ruff format --check launcher tests benchmarks
+	$(BIN)/ruff check launcher tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+golden: $(VENV)/.dev ## Rewrite golden files and generated pages; read the diff
+	$(BIN)/python -m launcher.worker.trainer_schema
+	$(BIN)/python -m launcher.recipe.reference --write
+	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli -k golden
+
+bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
+	$(BIN)/python -m benchmarks.startup
+
+clean: ## Remove the environment and build leftovers; runs stay
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("launcher needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing launcher with what training needs into $(VENV) (a few minutes the first time)"
+	$(PIP) -e '.[train,eval]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing launcher with what the tests need into $(VENV) (a few minutes the first time)"
+	$(PIP) -e '.[train,eval,dev]'
+	@touch $@ $(VENV)/.train
