@@ -1,0 +1,63 @@
+"""Train the demo's tokenizer: `python recipes/demo/make_tokenizer.py` (the same bytes every time with the same library).
+
+Byte-level BPE, so any text can be written in it; learnt from the demo's own text. Two special tokens: `<|im_end|>` ends
+a turn and a text, `<|endoftext|>` pads; `<|im_start|>` opens a turn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import make_base_text
+import make_data
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+HERE = Path(__file__).parent
+VOCABULARY = 1024
+TEMPLATE = """\
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if message.role == 'assistant' %}
+        {%- generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}
+        {{- '\\n' }}
+    {%- else %}
+        {{- message.content + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+
+
+def text() -> list[str]:
+    """What the merges are learnt from: the base model's text and the demo's turns."""
+    turns = [turn["content"] for row in make_data.rows("train") for turn in row["messages"]]
+    return [*make_base_text.documents(8000), *turns]
+
+
+def train() -> PreTrainedTokenizerFast:
+    """The tokenizer with its chat template."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        text(),
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+if __name__ == "__main__":
+    train().save_pretrained(HERE / "tokenizer")
