@@ -1,0 +1,104 @@
+"""Attempts: one per start of a run. Who ran it, and how each of its processes ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from launcher.runs.files import read_json, write_json
+from launcher.runs.paths import RunDir
+
+Cause = Literal["finished", "stopped", "data", "environment", "disk_full", "out_of_memory", "code"]
+
+_WELL = ("finished", "stopped")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run. `started` is Unix time in seconds."""
+
+    number: int
+    host: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True)
+class ExitNote:
+    """What one process wrote as its last act: `who` is `prepare` or a rank's number, `time` is Unix time in seconds."""
+
+    who: str
+    code: int
+    cause: str
+    error: str | None
+    hint: str | None
+    time: float
+    log: str | None
+
+    @property
+    def failed(self) -> bool:
+        """Neither finished nor left on request."""
+        return self.cause not in _WELL
+
+
+def numbers(run_dir: RunDir) -> tuple[int, ...]:
+    """Numbers of all attempts, in order; the first is 1."""
+    folder = run_dir.attempt(1).parent
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()))
+
+
+def begin(run_dir: RunDir) -> Attempt:
+    """Open the next attempt of this process: its folders for facts and logs, and `attempt.json`.
+
+    Only the holder of the run's lock may call it.
+    """
+    number = max(numbers(run_dir), default=0) + 1
+    attempt = Attempt(number, platform.node(), os.getpid(), round(time.time(), 3))
+    run_dir.logs(number).mkdir(parents=True, exist_ok=True)
+    write_json(_facts(run_dir, number), asdict(attempt))
+    return attempt
+
+
+def read(run_dir: RunDir, number: int) -> Attempt | None:
+    """The facts of one attempt; None when it left none."""
+    facts = read_json(_facts(run_dir, number))
+    if facts is None:
+        return None
+    return Attempt(number, str(facts.get("host")), int(facts.get("pid", 0)), float(facts.get("started", 0)))
+
+
+def exits(run_dir: RunDir, number: int) -> tuple[ExitNote, ...]:
+    """Exit notes of one attempt in the order in which its processes ended."""
+    found = (_note(path) for path in run_dir.attempt(number).glob("exit-*.json"))
+    return tuple(sorted((note for note in found if note), key=lambda note: (note.time, note.who)))
+
+
+def first_failure(notes: Iterable[ExitNote]) -> ExitNote | None:
+    """The earliest failure by time: the ranks that follow it fail because of it."""
+    return min((note for note in notes if note.failed), key=lambda note: (note.time, note.who), default=None)
+
+
+def _facts(run_dir: RunDir, number: int) -> Path:
+    return run_dir.attempt(number) / "attempt.json"
+
+
+def _note(path: Path) -> ExitNote | None:
+    value: dict[str, Any] | None = read_json(path)
+    if value is None or not isinstance(value.get("code"), int):
+        return None
+    return ExitNote(
+        who=path.stem.removeprefix("exit-"),
+        code=value["code"],
+        cause=str(value.get("cause") or ("finished" if value["code"] == 0 else "code")),
+        error=value.get("error"),
+        hint=value.get("hint"),
+        time=float(value.get("time") or 0),
+        log=value.get("log"),
+    )
