@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,11 @@ class Attempt:
     host: str
     pid: int
     started: float
+    ended: float | None = None
+    """Unix time in seconds; None while it runs, and for ever when the launcher itself was killed."""
+    code: int | None = None
+    """Exit code of `launcher run`."""
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,22 @@ def read(run_dir: RunDir, number: int) -> Attempt | None:
     facts = read_json(_facts(run_dir, number))
     if facts is None:
         return None
-    return Attempt(number, str(facts.get("host")), int(facts.get("pid", 0)), float(facts.get("started", 0)))
+    return Attempt(
+        number,
+        str(facts.get("host")),
+        int(facts.get("pid", 0)),
+        float(facts.get("started", 0)),
+        facts.get("ended"),
+        facts.get("code"),
+        facts.get("error"),
+    )
+
+
+def end(run_dir: RunDir, attempt: Attempt, code: int, error: str | None = None) -> Attempt:
+    """Note how an attempt ended: the exit code of `launcher run` and the first line of its error."""
+    ended = replace(attempt, ended=round(time.time(), 3), code=int(code), error=error)
+    write_json(_facts(run_dir, attempt.number), asdict(ended))
+    return ended
 
 
 def exits(run_dir: RunDir, number: int) -> tuple[ExitNote, ...]:

@@ -37,6 +37,19 @@ def append(path: Path, event: EventName, **fields: Any) -> None:
         os.close(descriptor)
 
 
+def heal(path: Path) -> None:
+    """Close a last line that a kill or a full disk tore, so that the next event starts on a line of its own."""
+    try:
+        with path.open("rb+") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+    except FileNotFoundError:
+        return
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """All events in order; a torn last line and a missing file are tolerated."""
     return list(follow_from(path, 0)[0])

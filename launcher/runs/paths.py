@@ -107,6 +107,11 @@ class RunDir:
         return self.logs(attempt) / f"{stage}.log"
 
     @property
+    def launcher_log(self) -> Path:
+        """Output of `launcher run --detach`, all attempts."""
+        return self.root / "logs" / "launcher.log"
+
+    @property
     def evals(self) -> Path:
         """Scores and generations: `base.json`, `step-N.json`, `final.json`."""
         return self.root / "eval"

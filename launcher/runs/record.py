@@ -1,0 +1,60 @@
+"""`run.json`: what a run is, written when it is created and kept for its whole life."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from launcher.runs.files import read_json, write_json
+from launcher.runs.paths import RunDir
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's id, name and identity. `created` is Unix time in seconds.
+
+    The id travels with the directory: trackers and surviving processes are recognised by it.
+    """
+
+    id: str
+    name: str
+    created: float
+    identity: dict[str, Any]
+    files: dict[str, Any] = field(default_factory=dict)
+    """What the data files were when they were prepared (`launcher.runs.drift`)."""
+    changes: tuple[dict[str, Any], ...] = ()
+    """Identity changes that were allowed: time, key, old, new."""
+
+
+def new(name: str, identity: dict[str, Any]) -> Record:
+    """The record of a run that starts now."""
+    return Record(str(uuid.uuid4()), name, round(time.time(), 3), identity)
+
+
+def write(run_dir: RunDir, record: Record) -> None:
+    """Replace `run.json`."""
+    write_json(run_dir.record, asdict(record))
+
+
+def read(run_dir: RunDir) -> Record | None:
+    """The record; None when the directory is not a run."""
+    value = read_json(run_dir.record)
+    if value is None or not isinstance(value.get("id"), str) or not isinstance(value.get("identity"), dict):
+        return None
+    return Record(
+        value["id"],
+        str(value.get("name")),
+        float(value.get("created", 0)),
+        value["identity"],
+        value.get("files") or {},
+        tuple(value.get("changes") or ()),
+    )
+
+
+def allow(record: Record, identity: dict[str, Any], changes: list[tuple[str, Any, Any]]) -> Record:
+    """The record with a changed identity, and what was changed when."""
+    now = round(time.time(), 3)
+    added = tuple({"time": now, "key": key, "old": old, "new": value} for key, old, value in changes)
+    return replace(record, identity=identity, changes=(*record.changes, *added))

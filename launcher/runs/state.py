@@ -1,0 +1,55 @@
+"""The state of a run, derived from its files and its lock; nothing stores it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.errors import Exit
+from launcher.runs import attempts, lock
+from launcher.runs.paths import RunDir
+
+LEFT_AT_ONCE = 130
+"""Exit code of `launcher run` after a second Ctrl-C: nothing was saved."""
+
+StateName = Literal["queued", "running", "stopped", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run is doing, and why when that is not plain."""
+
+    name: StateName
+    reason: str | None = None
+
+
+def derive(run_dir: RunDir) -> State:
+    """Running while the lock is held; else done, queued, or what the last attempt's exit notes say."""
+    if lock.held(run_dir):
+        return State("running", "stopping" if run_dir.stop_request.exists() else None)
+    if run_dir.done.exists():
+        return State("done")
+    tried = attempts.numbers(run_dir)
+    return _after(run_dir, tried[-1]) if tried else State("queued", "not started")
+
+
+def _after(run_dir: RunDir, number: int) -> State:
+    attempt = attempts.read(run_dir, number)
+    if attempt is None or attempt.code is None:
+        return _unattended(run_dir, number)
+    if attempt.code == Exit.SAVED_AND_STOPPED:
+        return State("stopped", attempt.error or "saved")
+    if attempt.code == LEFT_AT_ONCE:
+        return State("stopped", "left at once")
+    return State("failed", attempt.error or f"exit code {attempt.code}")
+
+
+def _unattended(run_dir: RunDir, number: int) -> State:
+    """What the ranks say when `launcher run` did not live to say it."""
+    notes = attempts.exits(run_dir, number)
+    failure = attempts.first_failure(notes)
+    if failure:
+        return State("failed", failure.error or failure.cause)
+    if any(note.code == Exit.SAVED_AND_STOPPED for note in notes):
+        return State("stopped", "launcher killed; saved")
+    return State("stopped", "killed")

@@ -1,0 +1,52 @@
+"""Progress, speed and loss come from the events alone."""
+
+from launcher.runs import events
+from launcher.runs.progress import progress
+
+
+def step(number, time, loss):
+    return {"event": "step", "time": time, "step": number, "loss": loss}
+
+
+def test_speed_and_time_left_come_from_the_steps_of_this_attempt():
+    """20 s between attempts are not step time: 2 s a step, 6 steps left."""
+    seen = progress([
+        {"event": "attempt", "time": 0.0}, {"event": "start", "time": 1.0, "step": 0, "max_steps": 10},
+        step(1, 2.0, 5.0), step(2, 4.0, 4.0), {"event": "commit", "time": 4.5, "step": 2}, step(3, 6.0, 3.9),
+        {"event": "attempt", "time": 26.0}, {"event": "start", "time": 28.0, "step": 2, "max_steps": 10},
+        {"event": "resume", "time": 28.5, "step": 2}, step(3, 30.0, 3.5), step(4, 32.0, 3.0),
+    ])  # fmt: skip
+    assert seen.seconds_per_step == 2.0
+    assert seen.seconds_left == 12.0
+    assert seen.losses == [(1, 5.0), (2, 4.0), (3, 3.5), (4, 3.0)]
+    assert (seen.step, seen.saved_step, seen.at_risk) == (4, 2, 2)
+
+
+def test_the_first_and_last_loss_of_each_eval_set_are_kept():
+    """Their difference is what training was for."""
+    evals = [("a", 3.0), ("b", 2.0), ("a", 1.5)]
+    seen = progress({"event": "eval", "time": 0.0, "step": 0, "dataset": name, "loss": loss} for name, loss in evals)
+    assert seen.first_eval == {"a": 3.0, "b": 2.0}
+    assert seen.last_eval == {"a": 1.5, "b": 2.0}
+
+
+def test_a_torn_line_costs_only_itself(tmp_path):
+    """A kill in the middle of a write must not glue the next attempt's first event to the torn line."""
+    path = tmp_path / "events.jsonl"
+    events.append(path, "attempt", attempt=1)
+    with path.open("a") as file:
+        file.write('{"event": "st')
+    assert [each["attempt"] for each in events.read(path)] == [1]
+    events.heal(path)
+    events.append(path, "attempt", attempt=2)
+    assert [each["attempt"] for each in events.read(path)] == [1, 2]
+
+
+def test_healing_leaves_whole_files_alone(tmp_path):
+    """No file, an empty one, and one that ends in a newline stay as they are."""
+    events.heal(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    for text in ("", "{}\n"):
+        (tmp_path / "e").write_text(text)
+        events.heal(tmp_path / "e")
+        assert (tmp_path / "e").read_text() == text
