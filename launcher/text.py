@@ -2,14 +2,67 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+SECRET = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,})"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+"""Literal credentials, by the prefixes their issuers give them."""
+
+
+def redact(text: str) -> str:
+    """The text with every literal credential cut to its first three characters."""
+    return SECRET.sub(lambda found: f"{found.group()[:3]}…", text)
+
+
+def quote(text: str, *, width: int = 60) -> str:
+    """A value as shown in a message: in backticks, on one line, shortened, without credentials."""
+    safe = redact(text).encode("unicode_escape").decode("ascii") if not text.isprintable() else redact(text)
+    return f"`{safe[: width - 1]}…`" if len(safe) > width else f"`{safe}`"
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The choice nearest to `word`, or None when nothing is near."""
-    found = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
-    return found[0] if found else None
+    """The choice nearest to `word`, or None when nothing is near.
+
+    Nearness is 1 - (edits / length of the longer word), where an edit adds, drops, changes or swaps letters
+    (Damerau, 1964); a shared beginning breaks ties, and a choice that `word` merely shortens counts as near.
+    """
+    ranked = sorted(((_nearness(word.lower(), each.lower()), each) for each in choices), key=lambda pair: -pair[0])
+    return ranked[0][1] if ranked and ranked[0][0] >= cutoff else None
+
+
+def _nearness(word: str, choice: str) -> float:
+    plain_word, plain_choice = (re.sub(r"[-_ .]", "", each) for each in (word, choice))
+    if plain_word == plain_choice:
+        return 1.0
+    longest = max(len(word), len(choice), 1)
+    shared = 0
+    while shared < min(len(word), len(choice)) and word[shared] == choice[shared]:
+        shared += 1
+    score = 1 - edits(word, choice) / longest
+    if min(len(plain_word), len(plain_choice)) >= 4 and (
+        plain_choice.startswith(plain_word) or plain_word.startswith(plain_choice)
+    ):
+        score = max(score, 0.7)
+    return min(score + 0.05 * shared / longest, 0.99)
+
+
+def edits(one: str, two: str) -> int:
+    """Fewest letters to add, drop, change or swap with their neighbour to turn `one` into `two`."""
+    before: list[int] = []
+    above = list(range(len(two) + 1))
+    for i, letter in enumerate(one):
+        row = [i + 1]
+        for j, other in enumerate(two):
+            best = min(above[j + 1] + 1, row[j] + 1, above[j] + (letter != other))
+            if i and j and letter == two[j - 1] and one[i - 1] == other:
+                best = min(best, before[j - 1] + 1)
+            row.append(best)
+        before, above = above, row
+    return above[-1]
 
 
 def count(number: float) -> str:

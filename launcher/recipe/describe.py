@@ -1,0 +1,118 @@
+"""What a key accepts, in words: the same words in errors, in `launcher explain` and in the reference."""
+
+from __future__ import annotations
+
+import types
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from launcher.recipe.section import Section
+
+SLUG = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+TIME_LIMIT = r"^([0-9]+-)?[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$"
+
+PATTERNS = {
+    SLUG: "a slug (1 to 64 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit)",
+    LABEL: "a label (1 to 64 letters, digits, `_` or `-`, starting with a letter or digit)",
+    TIME_LIMIT: "a time as HH:MM:SS or D-HH:MM:SS",
+}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a mapping",
+    Any: "any value",
+}
+
+
+def key_of(name: str, field: FieldInfo) -> str:
+    """The name a person writes: the alias where there is one."""
+    return field.alias or name
+
+
+@cache
+def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The keys a section knows, in the order they are declared."""
+    return {key_of(name, field): field for name, field in section.model_fields.items()}
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, without None; a plain type is its own only alternative."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return tuple(part for each in get_args(annotation) if each is not type(None) for part in members(each))
+    return (annotation,)
+
+
+def nullable(annotation: Any) -> bool:
+    """Whether null is a value of its own for this annotation."""
+    return annotation is Any or type(None) in get_args(annotation)
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that a key holds, if it holds one."""
+    for each in members(annotation):
+        if isinstance(each, type) and issubclass(each, Section):
+            return each
+    return None
+
+
+def item_section_of(annotation: Any) -> type[Section] | None:
+    """The section of which a key holds a list, if it does."""
+    for each in members(annotation):
+        if get_origin(each) is tuple:
+            return section_of(get_args(each)[0])
+    return None
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The words a key accepts, of all its `Literal`s."""
+    return tuple(str(word) for each in members(annotation) if get_origin(each) is Literal for word in get_args(each))
+
+
+def expects(field: FieldInfo) -> str:
+    """What a field accepts, in words: `a number above 0, at most 1, or auto`."""
+    limits = {name: value for each in field.metadata for name, value in _limits(each).items()}
+    parts = [part for each in members(field.annotation) if (part := _type(each, limits))]
+    words = choices(field.annotation)
+    if words:
+        listed = ", ".join(words)
+        parts.append(f"one of {listed}" if len(words) > 1 else listed)
+    return ", or ".join(parts)
+
+
+def _limits(metadata: Any) -> dict[str, Any]:
+    names = ("ge", "gt", "le", "lt", "pattern", "min_length")
+    return {name: getattr(metadata, name) for name in names if getattr(metadata, name, None) is not None}
+
+
+def _type(member: Any, limits: dict[str, Any]) -> str:
+    origin = get_origin(member)
+    if origin is Literal:
+        return ""
+    if origin is tuple:
+        inside = expects(FieldInfo(annotation=get_args(member)[0]))
+        least = ", at least one" if limits.get("min_length") else ""
+        return f"a list (each {inside}){least}"
+    if isinstance(member, type) and issubclass(member, Section):
+        return f"a mapping ({', '.join(keys_of(member))})"
+    if member is str and "pattern" in limits:
+        return PATTERNS.get(limits["pattern"], "text")
+    word = _NAMES.get(origin or member, str(member))
+    return word + _range(limits) if member in (int, float) else word
+
+
+def _range(limits: dict[str, Any]) -> str:
+    low = f"from {limits['ge']:,}" if "ge" in limits else f"above {limits['gt']:,}" if "gt" in limits else ""
+    to = "to" if "ge" in limits else "at most"
+    high = f"{to} {limits['le']:,}" if "le" in limits else f"below {limits['lt']:,}" if "lt" in limits else ""
+    joined = (
+        f"{low} {high}" if low.startswith("from") and high.startswith("to") else ", ".join(filter(None, (low, high)))
+    )
+    return f" {joined}" if joined else ""

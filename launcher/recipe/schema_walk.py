@@ -1,0 +1,97 @@
+"""The schema and what was written, walked side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from launcher.recipe.describe import item_section_of, keys_of, nullable, section_of
+from launcher.recipe.nodes import Items, Node, Scalar, Table, is_null, label_of, plain
+from launcher.recipe.schema import Recipe
+from launcher.recipe.section import Section
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the schema says about one dotted key: its field, or the section that it is."""
+
+    field: FieldInfo | None
+    section: type[Section] | None
+    in_list: bool = False
+
+
+def values(node: Table, section: type[Section]) -> dict[str, Any]:
+    """The mapping as plain values for pydantic; null stands for absent where null is no value of its own."""
+    fields = keys_of(section)
+    return {
+        key: _value(child, fields.get(key))
+        for key, child in node.entries.items()
+        if not (is_null(child) and key in fields and not nullable(fields[key].annotation))
+    }
+
+
+def _value(node: Node, field: FieldInfo | None) -> Any:
+    section = section_of(field.annotation) if field else None
+    if section and isinstance(node, Table):
+        return values(node, section)
+    item = item_section_of(field.annotation) if field else None
+    if item and isinstance(node, Items):
+        return [values(each, item) if isinstance(each, Table) else plain(each) for each in node.items]
+    return plain(node)
+
+
+def known_part(loc: Sequence[str | int]) -> tuple[list[str | int], Known]:
+    """The longest beginning of a pydantic location that names a key, and what is known about it."""
+    parts: list[str | int] = []
+    known = Known(None, Recipe)
+    for part in loc:
+        if known.in_list and known.field is not None and isinstance(part, int):
+            known = Known(None, item_section_of(known.field.annotation))
+        elif known.section and not known.in_list and part in keys_of(known.section):
+            field = keys_of(known.section)[str(part)]
+            items = item_section_of(field.annotation)
+            known = Known(field, items or section_of(field.annotation), in_list=items is not None)
+        else:
+            break
+        parts.append(part)
+    return parts, known
+
+
+def dotted(tree: Table, parts: Sequence[str | int]) -> str:
+    """The key as messages show it: list items by their label where they have one of their own."""
+    node: Node | None = tree
+    shown: list[str] = []
+    for part in parts:
+        if isinstance(node, Items) and isinstance(part, int):
+            shown.append(_item_name(node, part))
+            node = node.items[part] if part < len(node.items) else None
+        else:
+            shown.append(str(part))
+            node = node.entries.get(str(part)) if isinstance(node, Table) else None
+    return ".".join(shown)
+
+
+def _item_name(items: Items, index: int) -> str:
+    labels = [label_of(item) for item in items.items]
+    label = labels[index] if index < len(labels) else None
+    return label if label and "." not in label and labels.count(label) == 1 else str(index)
+
+
+def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key of a section and of the sections in it, dotted; list items as `[]`."""
+    for key, field in keys_of(section).items():
+        full = f"{prefix}{key}"
+        yield full, field
+        below, items = section_of(field.annotation), item_section_of(field.annotation)
+        if below:
+            yield from leaves(below, f"{full}.")
+        elif items:
+            yield from leaves(items, f"{full}[].")
+
+
+def scalar_at(node: Node | None) -> Scalar | None:
+    """The node, if it is one value."""
+    return node if isinstance(node, Scalar) else None
