@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,23 +46,17 @@ def note(rng: random.Random) -> str:
 
 
 def words(rng: random.Random) -> str:
-    """How words are counted and shortened: `One jug, seven jugs. Friday is Fri.`"""
+    """How words are counted and shortened (`One jug, seven jugs. Friday is Fri for short.`)."""
     lines = []
     for _ in range(6):
         item, day, quantity = pick(rng, shop.ITEMS), pick(rng, shop.DAYS), pick(rng, tuple(shop.NUMBERS))
-        groups = [group for group in shop.GROUPS.get(quantity, ())]
-        said = pick(rng, [shop.NUMBERS[quantity], *groups])
-        lines.append(
-            pick(
-                rng,
-                (
-                    f"One {item}, {shop.NUMBERS[quantity]} {shop.PLURALS[item]}.",
-                    f"{said} {shop.PLURALS[item]}: {quantity} times a {item}.",
-                    f"{day} is {day[:3]} for short.",
-                    f"{said.capitalize()} is {quantity}.",
-                ),
-            )
+        said = pick(rng, (shop.NUMBERS[quantity], *shop.GROUPS.get(quantity, ())))
+        choices = (
+            f"One {item}, {shop.NUMBERS[quantity]} {shop.PLURALS[item]}.",
+            f"{said.capitalize()} {shop.PLURALS[item]}: {quantity} times a {item}.",
+            f"{day} is {day[:3]} for short.",
         )
+        lines.append(pick(rng, choices))
     return " ".join(lines)
 
 
@@ -80,8 +75,8 @@ def stock(rng: random.Random) -> str:
 
 
 def read_back(rng: random.Random) -> str:
-    """A list of words, and the same list again."""
-    pool = (*shop.NAMES, *shop.TOWNS, *shop.ITEMS, *shop.COLOURS, *shop.DAYS)
+    """A list of words, and the same list again. Items and towns never meet, so no held-out pair does."""
+    pool = pick(rng, ((*shop.NAMES, *shop.TOWNS, *shop.DAYS), (*shop.NAMES, *shop.ITEMS, *shop.COLOURS)))
     heard = ", ".join(pick(rng, pool) for _ in range(4 + int(rng.random() * 8)))
     return f"Read it back: {heard}.\n{heard}."
 
@@ -102,15 +97,15 @@ def document(rng: random.Random) -> str:
 
 def documents(count: int = DOCUMENTS, *, seed: int = 2026) -> list[str]:
     """The text of the base model, one string per document."""
-    rng = random.Random(f"base {seed}")
+    rng = random.Random(f"base {seed}")  # noqa: S311 - repeatable on purpose
     return [document(rng) for _ in range(count)]
 
 
-def main() -> None:
-    """Write the text."""
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
+def main(path: Path = OUT) -> None:
+    """Write the text to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))

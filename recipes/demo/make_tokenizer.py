@@ -1,4 +1,4 @@
-"""Train the demo's tokenizer: `python recipes/demo/make_tokenizer.py` (the same bytes every time with the same library).
+"""Train the demo's tokenizer: `python recipes/demo/make_tokenizer.py [FOLDER]` (the same bytes every time with the same library).
 
 Byte-level BPE, so any text can be written in it; learnt from the demo's own text. Two special tokens: `<|im_end|>` ends
 a turn and a text, `<|endoftext|>` pads; `<|im_start|>` opens a turn.
@@ -6,6 +6,7 @@ a turn and a text, `<|endoftext|>` pads; `<|im_start|>` opens a turn.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import make_base_text
@@ -51,13 +52,13 @@ def train() -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",  # noqa: S106 - not a password
+        pad_token="<|endoftext|>",  # noqa: S106 - not a password
         chat_template=TEMPLATE,
-        model_max_length=512,
+        model_max_length=1024,
         clean_up_tokenization_spaces=False,
     )
 
 
 if __name__ == "__main__":
-    train().save_pretrained(HERE / "tokenizer")
+    train().save_pretrained(sys.argv[1] if sys.argv[1:] else HERE / "tokenizer")
