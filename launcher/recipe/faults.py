@@ -106,7 +106,8 @@ def seen(node: Node) -> str:
         case Scalar(value=int() | float()):
             return f"the number {quote(node.text)}"
         case Scalar():
-            return f"the text {quote(f'"{node.text}"' if node.quoted else node.text)}"
+            in_quotes = '"' if node.quoted else ""
+            return f"the text {quote(in_quotes + node.text + in_quotes)}"
         case Items():
             return f"a list of {len(node.items)}"
         case Table():
