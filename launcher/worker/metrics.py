@@ -29,7 +29,7 @@ _NUMBER = re.compile(
 )
 
 # Scripts written without spaces count each character as a word.
-_WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|(?:(?![぀-ヿ㐀-䶿一-鿿가-힯])\w)+")
+_WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|(?:(?![぀-ヿ㐀-䶿一-鿿가-힯])[^\W_])+")
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[str]) -> float:
