@@ -1,0 +1,146 @@
+"""What a run reports while it trains, and how it stops: transformers callbacks, added to the trainer by the task."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from launcher.errors import RunFailed
+from launcher.runs import events
+from launcher.worker.faults import Stopped
+from launcher.worker.job import Job
+from launcher.worker.stop import StopRequest
+
+
+class CheckWrapper(TrainerCallback):
+    """Before the first step: the trainer is spread over the ranks as planned. Some mismatches train on silently."""
+
+    def __init__(self, job: Job, trainer: Any) -> None:
+        self._plan = job.plan
+        self._trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Compare wrapper and global batch with the plan.
+
+        Raises:
+            RunFailed: they differ.
+        """
+        if state.global_step >= state.max_steps:
+            return  # nothing is left to train, so nothing is wrapped
+        batch = self._plan.batch
+        wrapper = type(self._trainer.model_wrapped).__name__
+        if (wrapper == "DistributedDataParallel") != (batch.world_size > 1):
+            raise RunFailed(
+                f"planned {self._plan.strategy} on {batch.world_size} ranks, but the trainer runs `{wrapper}`"
+            )
+        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if rows != batch.global_size:
+            raise RunFailed(f"planned {batch.global_size} rows per optimizer step, but the trainer takes {rows}")
+
+
+class Events(TrainerCallback):
+    """Writes `start` and `step` events. Rank 0 only."""
+
+    def __init__(self, job: Job, trainer: Any, attempt: int) -> None:
+        self._job = job
+        self._trainer = trainer
+        self._attempt = attempt
+        self._tokens_before = 0.0
+        self._last: tuple[float, float] | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Say what really runs."""
+        model = self._trainer.model
+        self._tokens_before = _tokens_until(self._job, state.global_step)
+        self._last = (time.monotonic(), 0.0)
+        events.append(
+            self._job.run_dir.events,
+            "start",
+            world_size=args.world_size,
+            wrapper=type(self._trainer.model_wrapped).__name__,
+            device=str(args.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            parameters=model.num_parameters(),
+            step=state.global_step,
+            max_steps=state.max_steps,
+            steps_per_epoch=self._job.data_facts()["steps_per_epoch"],
+            attempt=self._attempt,
+        )
+
+    def on_log(
+        self, _: TrainingArguments, state: TrainerState, *__: Any, logs: dict[str, Any] | None = None, **___: Any
+    ) -> None:
+        """One event per logged training step."""
+        if not logs or "loss" not in logs:
+            return
+        now, tokens = time.monotonic(), float(logs.get("num_tokens", 0))
+        before, counted = self._last or (now, tokens)
+        self._last = (now, tokens)
+        events.append(
+            self._job.run_dir.events,
+            "step",
+            step=state.global_step,
+            epoch=logs.get("epoch"),
+            loss=logs["loss"],
+            learning_rate=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens_per_s=round((tokens - counted) / (now - before), 1) if now > before else None,
+            memory_gib=round(_memory_gib(), 3),
+            tokens=int(self._tokens_before + tokens),
+        )
+
+
+def _tokens_until(job: Job, step: int) -> float:
+    """Tokens trained by the step that a run continues from; TRL starts to count anew."""
+    seen = (event for event in events.read(job.run_dir.events) if event["event"] == "step" and event["step"] <= step)
+    return max(((event["step"], event.get("tokens") or 0) for event in seen), default=(0, 0))[1]
+
+
+def _memory_gib() -> float:
+    """Most memory this rank has held: of the GPU, or of the process where there is none."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class StopAtBoundary(TrainerCallback):
+    """Turns a stop request into a save and an end, at the same step on all ranks."""
+
+    def __init__(self, job: Job, request: StopRequest) -> None:
+        self._events = job.run_dir.events
+        self._request = request
+        self.stopped = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """A request that came while the model was loaded ends the run before its first step; there is nothing to save.
+
+        Raises:
+            Stopped: all ranks leave.
+        """
+        if self._agreed(args):
+            self._say(args, state)
+            raise Stopped
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Ask all ranks whether any of them was told to stop."""
+        if self._agreed(args) and state.global_step < state.max_steps:
+            self.stopped = control.should_save = control.should_training_stop = True
+            self._say(args, state)
+
+    def _agreed(self, args: TrainingArguments) -> bool:
+        asked = self._request.cause() is not None
+        if args.world_size == 1:
+            return asked
+        flag = torch.tensor(int(asked), device=args.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _say(self, args: TrainingArguments, state: TrainerState) -> None:
+        if args.process_index == 0:
+            events.append(self._events, "stop", step=state.global_step, cause=self._request.cause() or "another rank")

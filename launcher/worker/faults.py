@@ -1,0 +1,147 @@
+"""Why a worker ended: the cause in one word, one line for people, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from launcher.errors import DataError, EnvironmentFault, Exit, LauncherError
+
+Cause = Literal["finished", "stopped", "data", "environment", "disk_full", "out_of_memory", "code"]
+
+_RANK_CODES: dict[Cause, int] = {
+    "finished": Exit.DONE,
+    "stopped": Exit.SAVED_AND_STOPPED,
+    "disk_full": Exit.INFRASTRUCTURE,
+}
+_PREPARE_CODES: dict[Cause, int] = {
+    "finished": Exit.DONE,
+    "data": Exit.USAGE,
+    "environment": Exit.ENVIRONMENT,
+}
+_NO_SPACE = ("no space left on device", "disk quota exceeded")
+_TORCH_WRITER = ("unexpected pos", "pytorchstreamwriter failed", "inline_container")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_FULL_BYTES = 4 * 2**20
+
+
+class Stopped(Exception):  # noqa: N818 - a stop request is no error
+    """All ranks agreed to a stop request."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process ended."""
+
+    cause: Cause
+    error: str | None = None
+    hint: str | None = None
+
+    @property
+    def rank_code(self) -> int:
+        """Exit code of a training rank: 0, 85 saved and stopped, 86 infrastructure, 93 it would fail again."""
+        return _RANK_CODES.get(self.cause, Exit.DO_NOT_REQUEUE)
+
+    @property
+    def prepare_code(self) -> int:
+        """Exit code of `prepare`: 0, 2 data, 4 environment, 6 anything else."""
+        return _PREPARE_CODES.get(self.cause, Exit.RUN_FAILED)
+
+
+def ending_of(error: BaseException, written_to: Path) -> Ending:
+    """Classify the error that ended a process.
+
+    Args:
+        error: what was raised.
+        written_to: a folder on the file system that the process writes to.
+    """
+    if isinstance(error, Stopped):
+        return Ending("stopped")
+    if _disk_full(error, written_to):
+        return Ending(
+            "disk_full", f"the disk is full: {_line(error)}", f"free space under {written_to}, then run again"
+        )
+    if isinstance(error, LauncherError):
+        return Ending(_cause(error), error.message, error.hint)
+    if _out_of_memory(error):
+        hint = "lower `training.per_device_train_batch_size` or `data.max_length`, or add `quantization` and `peft`"
+        return Ending("out_of_memory", _line(error), hint)
+    if isinstance(error, ModuleNotFoundError):
+        return Ending("environment", _line(error), f"install `{error.name}` into the environment of the run")
+    return Ending("code", _line(error))
+
+
+def _cause(error: LauncherError) -> Cause:
+    if isinstance(error, DataError):
+        return "data"
+    return "environment" if isinstance(error, EnvironmentFault) else "code"
+
+
+def _line(error: BaseException) -> str:
+    """Type and first line of the text, as Python prints them."""
+    text = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    return text[0].removeprefix(f"{type(error).__module__}.")[:500]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk_full(error: BaseException, folder: Path) -> bool:
+    for each in _chain(error):
+        text = str(each).lower()
+        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in text for words in _NO_SPACE):
+            return True
+        # torch's file writer loses the reason; a full file system gives it back.
+        if any(words in text for words in _TORCH_WRITER) and _free_bytes(folder) < _FULL_BYTES:
+            return True
+    return False
+
+
+def _free_bytes(folder: Path) -> int:
+    facts = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
+    return facts.f_bavail * facts.f_frsize
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+class ExitNote:
+    """`exit-R.json`, written as the last act. Its space is reserved at the start, so that a full disk cannot prevent it."""
+
+    def __init__(self, path: Path, log: Path, root: Path) -> None:
+        self._path = path
+        self._log = log.relative_to(root)
+        self._reserve = path.with_name(f".{path.name}.reserve")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._reserve.write_bytes(b"\0" * 8192)
+
+    def write(self, code: int, ending: Ending) -> None:
+        """Write the note; the time in it tells which process failed first."""
+        note = {
+            "code": code,
+            "cause": ending.cause,
+            "error": ending.error,
+            "hint": ending.hint,
+            "time": time.time(),
+            "log": str(self._log),
+        }
+        self._reserve.unlink(missing_ok=True)
+        draft = self._path.with_name(f".{self._path.name}.draft")
+        draft.write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.replace(self._path)

@@ -1,0 +1,87 @@
+"""The life of one rank: log file, end with the parent, training, and a note that says how it ended."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from launcher.runs import attempts
+from launcher.runs.files import write_json
+from launcher.runs.paths import RunDir
+from launcher.worker import process
+from launcher.worker.faults import Ending, ExitNote, ending_of
+from launcher.worker.stop import StopRequest
+
+_SECONDS_TO_WRITE_FACTS = 5.0
+
+
+def main(root: str, parent: int) -> int:
+    """Train as one rank of the run at `root`.
+
+    Args:
+        root: the run directory.
+        parent: pid of the process that started this one, read first thing.
+
+    Returns:
+        The exit code: 0 finished, 85 saved and stopped, 86 infrastructure, 93 it would fail again.
+    """
+    process.die_with_parent(parent)
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    run_dir = RunDir(Path(root).resolve())
+    attempt = int(os.environ.get("LAUNCHER_ATTEMPT", "0")) or join_attempt(run_dir, parent)
+    log = run_dir.rank_log(attempt, rank)
+    process.redirect_output(log)
+    note = ExitNote(run_dir.rank_exit(attempt, rank), log, run_dir.root)
+    stop = StopRequest(run_dir.stop_request if rank == 0 else None)
+    stop.listen()
+    if world_size == 1:
+        process.forget_torchrun()
+    ending = _train(run_dir, attempt, rank, stop)
+    note.write(ending.rank_code, ending)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if ending.cause not in ("finished", "stopped"):
+        # Process groups and tracker threads of a broken run must not delay its end.
+        os._exit(ending.rank_code)
+    return ending.rank_code
+
+
+def _train(run_dir: RunDir, attempt: int, rank: int, stop: StopRequest) -> Ending:
+    try:
+        from launcher.worker.job import load
+        from launcher.worker.tasks import sft
+
+        sft.run(load(run_dir.root), attempt, rank, stop)
+    except BaseException as error:  # noqa: BLE001 - every end is reported in the note
+        ending = ending_of(error, run_dir.root)
+        if ending.cause != "stopped":
+            traceback.print_exc()
+        return ending
+    return Ending("finished")
+
+
+def join_attempt(run_dir: RunDir, parent: int) -> int:
+    """The attempt that the ranks of one torchrun share when nobody gave its number: the first rank opens it."""
+    while True:
+        newest = max(attempts.numbers(run_dir), default=0)
+        facts = attempts.read(run_dir, newest) if newest else None
+        if facts is not None and (facts.host, facts.pid) == (platform.node(), parent):
+            return newest
+        if newest and facts is None and _age(run_dir.attempt(newest)) < _SECONDS_TO_WRITE_FACTS:
+            time.sleep(0.05)  # another rank has made the folder and is about to write the facts
+            continue
+        try:
+            run_dir.attempt(newest + 1).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        facts = attempts.Attempt(newest + 1, platform.node(), parent, round(time.time(), 3))
+        write_json(run_dir.attempt(newest + 1) / "attempt.json", vars(facts))
+        return newest + 1
+
+
+def _age(folder: Path) -> float:
+    return time.time() - folder.stat().st_mtime
