@@ -17,7 +17,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Hardware facts that enter a plan. No model facts."""
+    """Hardware facts that enter a plan. No model facts. A count of 0 CPUs means: not known."""
 
     name: str
     gpu: Gpu | None
@@ -28,3 +28,9 @@ class Cluster:
     wsl: bool = False
     paths: dict[str, str] = field(default_factory=dict)
     """Folders of this site by name (`data`, `models`, `cache`, `runs`), for `${name}` in a recipe's path keys."""
+    here: bool = True
+    """False for hardware that was only named (`--on`): it can be planned for, not run on."""
+    visible: str | None = None
+    """Value for CUDA_VISIBLE_DEVICES when `--gpus` chose among the GPUs; None leaves it as it is."""
+    notes: tuple[str, ...] = ()
+    """What was odd when the hardware was looked at; the plan repeats it as warnings."""

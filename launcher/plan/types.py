@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+SCHEMA = 1
+"""Version of plan.json; it rises when an older launcher would misread a newer plan."""
+
 Method = Literal["full", "lora", "qlora"]
 LossOn = Literal["assistant", "completion", "all"]
 
@@ -83,13 +86,23 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class SourceEstimate:
+    """Rows of one source, held-out ones included; `exact` when they were counted and not extrapolated."""
+
+    label: str
+    rows: int | None
+    exact: bool
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Figures known only after `prepare`; `exact` tells which they are."""
+    """Figures known only after `prepare`; `exact` tells which they are. Rows and tokens are those of one epoch."""
 
     rows: int | None
     tokens: int | None
     steps: int | None
     exact: bool
+    sources: tuple[SourceEstimate, ...] = ()
 
 
 @dataclass(frozen=True)

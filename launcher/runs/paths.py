@@ -43,6 +43,11 @@ class RunDir:
         return self.root / "placement.json"
 
     @property
+    def commands(self) -> Path:
+        """`commands.sh`: the stages as commands, to read or to type."""
+        return self.root / "commands.sh"
+
+    @property
     def data_facts(self) -> Path:
         """`data.json`: what `prepare` made, committed last."""
         return self.root / "data.json"
@@ -89,6 +94,10 @@ class RunDir:
     def attempt(self, number: int) -> Path:
         """Facts of one attempt: `attempt.json`, `exit-R.json`, its `plan.json`."""
         return self.root / "attempts" / str(number)
+
+    def attempt_plan(self, number: int) -> Path:
+        """The plan that an attempt ran."""
+        return self.attempt(number) / "plan.json"
 
     def rank_exit(self, attempt: int, rank: int) -> Path:
         """`exit-R.json`: code, cause and time, written by rank R."""

@@ -1,0 +1,68 @@
+"""GPUs by name: `gpus.yaml`, each row with its source."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from launcher.errors import UsageError
+from launcher.text import did_you_mean
+
+_FILE = Path(__file__).with_name("gpus.yaml")
+_NOISE = re.compile(r"nvidia|geforce|[^a-z0-9]")
+
+
+@dataclass(frozen=True)
+class GpuRow:
+    """One kind of GPU. `memory_mib` is the total that nvidia-smi prints."""
+
+    name: str
+    memory_mib: int
+    bf16: bool
+    source: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def memory_gib(self) -> float:
+        """Total memory in GiB."""
+        return self.memory_mib / 1024
+
+
+@cache
+def gpus() -> tuple[GpuRow, ...]:
+    """All rows, in the file's order."""
+    rows = yaml.load(_FILE.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    return tuple(GpuRow(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows)
+
+
+def is_gpu(name: str) -> bool:
+    """Whether the catalog knows this name (case, blanks, dashes and `NVIDIA` do not matter)."""
+    return _key(name) in _index()
+
+
+def gpu(name: str) -> GpuRow:
+    """The GPU called `name`.
+
+    Raises:
+        UsageError: the catalog has no such GPU; the nearest name stands in the hint.
+    """
+    found = _index().get(_key(name))
+    if found is None:
+        near = did_you_mean(_key(name), _index())
+        known = ", ".join(row.name for row in gpus())
+        nearest = f"did you mean `{_index()[near].name}`? " if near else ""
+        raise UsageError(f"unknown GPU `{name}`", hint=f"{nearest}Known: {known}")
+    return found
+
+
+@cache
+def _index() -> dict[str, GpuRow]:
+    return {_key(name): row for row in gpus() for name in (row.name, *row.aliases)}
+
+
+def _key(name: str) -> str:
+    return _NOISE.sub("", name.lower())

@@ -1,0 +1,21 @@
+"""`launcher render RECIPE --out DIR`: write the plan and its commands to a folder, start nothing."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from launcher.cluster.load import load_cluster
+from launcher.plan.facts import gather
+from launcher.plan.make import make_plan
+from launcher.recipe.load import load_recipe
+from launcher.render.files import write
+
+
+def run(args: Namespace) -> int:
+    """Write plan.json, plan.md, commands.sh, placement.json and recipe.yaml to DIR, and print their paths."""
+    loaded = load_recipe(Path(args.recipe), args.set)
+    cluster = load_cluster(args.cluster, gpus=args.gpus, on=args.on)
+    for path in write(make_plan(loaded, cluster, gather(loaded, cluster)), Path(args.out).absolute()):
+        print(path)
+    return 0

@@ -1,0 +1,129 @@
+"""Combinations that would fail late, or not mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.cluster.schema import Cluster
+from launcher.errors import RecipeError
+from launcher.plan.facts import Facts
+from launcher.plan.types import Estimate
+from launcher.plan.world import World
+from launcher.recipe.load import LoadedRecipe
+
+_PLAN_OWNED_INIT = {
+    "attn_implementation": "model.attn_implementation",
+    "config": "model.from_config",
+    "device_map": "the plan: one rank, one device",
+    "dtype": "model.dtype",
+    "load_in_4bit": "quantization.load_in_4bit",
+    "load_in_8bit": "quantization.load_in_8bit",
+    "quantization_config": "quantization",
+    "revision": "model.revision",
+    "token": "the environment: HF_TOKEN",
+    "torch_dtype": "model.dtype",
+    "trust_remote_code": "model.trust_remote_code",
+    "use_cache": "the trainer: off while training",
+}
+_FLASH = ("flash_attention_2", "flash_attention_3")
+
+
+def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeError]:
+    """Every combination of recipe, hardware and model that cannot train."""
+    return [*_init(loaded), *_numbers(loaded, cluster), *_stored(loaded, facts), *_cadence(loaded)]
+
+
+def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts, estimate: Estimate) -> tuple[str, ...]:
+    """What trains, but perhaps not as meant."""
+    found = [*cluster.notes, *_undefined(facts), *_length(loaded, facts), *_slow(loaded, cluster)]
+    return (*found, *_ranks(loaded, cluster, ranks), *_rare(loaded, estimate))
+
+
+def _init(loaded: LoadedRecipe) -> Iterator[RecipeError]:
+    for name in loaded.recipe.model.model_init_kwargs:
+        if name in _PLAN_OWNED_INIT:
+            key = f"model.model_init_kwargs.{name}"
+            yield loaded.error("not passed through", key=key, hint=f"it belongs to {_PLAN_OWNED_INIT[name]}")
+
+
+def _numbers(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[RecipeError]:
+    model, on_gpu = loaded.recipe.model, cluster.gpu is not None
+    if model.dtype == "float16" and not on_gpu:
+        hint = "write `dtype: auto` (float32 there)"
+        yield loaded.error(
+            "float16 is not trained on a CPU: torch has no scaled loss there", key="model.dtype", hint=hint
+        )
+    if model.dtype == "float16" and on_gpu and loaded.recipe.peft is None:
+        hint = "write `dtype: auto`: float32 weights, 16-bit matrix products"
+        yield loaded.error("float16 weights cannot be trained: their gradients overflow", key="model.dtype", hint=hint)
+    if model.attn_implementation in (*_FLASH, "flex_attention") and not on_gpu:
+        yield loaded.error(
+            f"`{model.attn_implementation}` has no backward pass on a CPU",
+            key="model.attn_implementation",
+            hint="write `attn_implementation: auto` (sdpa)",
+        )
+
+
+def _stored(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
+    stored, key = facts.model.quantized, "model.model_name_or_path"
+    if stored is None:
+        return
+    if stored != "bitsandbytes":
+        yield loaded.error(f"its weights are stored as `{stored}`", key=key, hint="name the model it was made from")
+    elif loaded.recipe.peft is None:
+        yield loaded.error("its weights are stored in 4 or 8 bits and stay frozen", key=key, hint="add `peft: {r: 16}`")
+
+
+def _cadence(loaded: LoadedRecipe) -> Iterator[RecipeError]:
+    """Intervals longer than the training, where the recipe itself names both."""
+    recipe, last = loaded.recipe, loaded.recipe.training.max_steps
+    intervals = {
+        "checkpoint.save_steps": recipe.checkpoint.save_steps,
+        "evaluation.eval_steps": recipe.evaluation.eval_steps,
+        "evaluation.generate_steps": recipe.evaluation.generate_steps,
+    }
+    for key, every in intervals.items():
+        if last > 0 and every is not None and every > last and loaded.place(key) is not None:
+            hint = f"write at most {last}, or leave `{key.partition('.')[2]}` out"
+            yield loaded.error(
+                f"{every} steps, but training ends after {last} (training.max_steps)", key=key, hint=hint
+            )
+
+
+def _undefined(facts: Facts) -> Iterator[str]:
+    for label, source in facts.sources.items():
+        if source.undefined:
+            variable = f"LAUNCHER_{source.undefined.upper()}"
+            yield f"data `{label}`: `${{{source.undefined}}}` is not set here (set {variable}); `launcher run` needs it"
+
+
+def _length(loaded: LoadedRecipe, facts: Facts) -> Iterator[str]:
+    context, length = facts.model.context_length, loaded.recipe.data.max_length
+    if context is not None and length > context:
+        yield f"data.max_length is {length}, the model was made for {context} tokens"
+
+
+def _slow(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[str]:
+    model = loaded.recipe.model
+    if cluster.gpu is None and model.dtype == "bfloat16":
+        yield "model.dtype bfloat16 on a CPU without its instructions is tens of times slower than float32"
+    if cluster.gpu is not None and model.dtype == "bfloat16" and not cluster.gpu.bf16:
+        yield f"model.dtype bfloat16: {cluster.gpu.name} has no bfloat16 units and emulates them slowly"
+    if model.attn_implementation in _FLASH:
+        yield f"model.attn_implementation {model.attn_implementation} needs its own package where the run takes place"
+
+
+def _ranks(loaded: LoadedRecipe, cluster: Cluster, ranks: World) -> Iterator[str]:
+    processes = loaded.recipe.launch.processes
+    if cluster.gpu is not None and processes is not None:
+        yield f"launch.processes {processes} is for machines without GPUs; here each GPU has one rank"
+    if cluster.gpu is not None and ranks.per_node < cluster.gpus_per_node:
+        yield f"{cluster.gpus_per_node - ranks.per_node} of {cluster.gpus_per_node} GPUs stay idle (launch.gpus)"
+    if cluster.gpu is not None and not cluster.gpu.bf16 and loaded.recipe.quantization is not None:
+        yield f"QLoRA has not been tried on a GPU without bfloat16 such as {cluster.gpu.name}"
+
+
+def _rare(loaded: LoadedRecipe, estimate: Estimate) -> Iterator[str]:
+    every, steps = loaded.recipe.checkpoint.save_steps, estimate.steps
+    if steps is not None and every >= steps:
+        yield f"no checkpoint before the end: save_steps is {every}, about {steps} steps in all; a kill restarts from 0"

@@ -1,0 +1,143 @@
+"""What the recipe leaves open (`auto`), decided one by one. A decision without a reason is the recipe's own word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.cluster.schema import Cluster
+from launcher.plan.types import Decision, Method
+from launcher.plan.world import World
+from launcher.recipe.formats import FORMATS
+from launcher.recipe.schema import Recipe
+
+_LEARNING_RATES = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
+_AS_WRITTEN = ""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One decision for each open key, in the order a person would ask for them."""
+
+    device: Decision
+    strategy: Decision
+    dtype: Decision
+    """Type of the weights in memory."""
+    precision: Decision
+    """Type of the matrix products; float32 means no autocast."""
+    attention: Decision
+    checkpointing: Decision
+    optim: Decision
+    learning_rate: Decision
+    loss_on: Decision
+
+    def decided(self) -> tuple[Decision, ...]:
+        """Those that the recipe did not say."""
+        every = (getattr(self, name) for name in self.__dataclass_fields__)
+        return tuple(decision for decision in every if decision.reason != _AS_WRITTEN)
+
+
+def choose(recipe: Recipe, cluster: Cluster, world: World, method: Method, formats: tuple[str | None, ...]) -> Choices:
+    """Decide all that is `auto`.
+
+    Args:
+        recipe: what was asked.
+        cluster: the hardware.
+        world: ranks.
+        method: full, lora or qlora.
+        formats: format of each training source; None where only `prepare` will see it.
+    """
+    on_gpu = cluster.gpus_per_node > 0
+    dtype = _dtype(recipe, cluster, method)
+    return Choices(
+        device=_device(cluster),
+        strategy=_strategy(recipe, world),
+        dtype=dtype,
+        precision=_precision(recipe, cluster, dtype),
+        attention=_attention(recipe),
+        checkpointing=_checkpointing(recipe, on_gpu=on_gpu),
+        optim=_optim(recipe),
+        learning_rate=_learning_rate(recipe, method),
+        loss_on=_loss_on(recipe, formats),
+    )
+
+
+def fast_type(cluster: Cluster) -> str:
+    """The 16-bit type of the GPUs' matrix units; float32 without GPUs."""
+    if cluster.gpu is None:
+        return "float32"
+    return "bfloat16" if cluster.gpu.bf16 else "float16"
+
+
+def _device(cluster: Cluster) -> Decision:
+    if cluster.gpu is None:
+        return Decision("device", "cpu", f"`{cluster.name}` has no GPU to use")
+    return Decision("device", "cuda", f"{cluster.gpus_per_node} × {cluster.gpu.name} on `{cluster.name}`")
+
+
+def _strategy(recipe: Recipe, world: World) -> Decision:
+    if recipe.sharding.strategy != "auto":
+        return Decision("sharding.strategy", recipe.sharding.strategy, _AS_WRITTEN)
+    if world.size == 1:
+        return Decision("sharding.strategy", "ddp", "one process: nothing is shared out")
+    return Decision("sharding.strategy", "ddp", f"each of the {world.size} ranks holds the whole model")
+
+
+def _dtype(recipe: Recipe, cluster: Cluster, method: Method) -> Decision:
+    key, written = "model.dtype", recipe.model.dtype
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    if cluster.gpu is None:
+        return Decision(key, "float32", "CPU: 16-bit arithmetic is slower there, not faster")
+    if method == "full":
+        return Decision(key, "float32", f"all weights are trained: kept in float32, multiplied in {fast_type(cluster)}")
+    return Decision(
+        key, fast_type(cluster), f"the base is frozen, and {cluster.gpu.name} multiplies {fast_type(cluster)}"
+    )
+
+
+def _precision(recipe: Recipe, cluster: Cluster, dtype: Decision) -> Decision:
+    """Follows the weights; only full fine-tuning with `dtype: auto` multiplies in another type than it stores."""
+    value = fast_type(cluster) if recipe.model.dtype == "auto" else dtype.value
+    return Decision("training.precision", value, _AS_WRITTEN)
+
+
+def _attention(recipe: Recipe) -> Decision:
+    key, written = "model.attn_implementation", recipe.model.attn_implementation
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    reason = "part of torch, on every device"
+    return Decision(key, "sdpa", reason + (", and keeps packed examples apart" if recipe.data.packing else ""))
+
+
+def _checkpointing(recipe: Recipe, *, on_gpu: bool) -> Decision:
+    key, written = "training.activation_checkpointing", recipe.training.activation_checkpointing
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    if on_gpu:
+        return Decision(key, value=True, reason="memory is not predicted yet: a third more compute is the safer price")
+    return Decision(key, value=False, reason="CPU: host memory is larger than time is cheap")
+
+
+def _optim(recipe: Recipe) -> Decision:
+    if recipe.training.optim != "auto":
+        return Decision("training.optim", recipe.training.optim, _AS_WRITTEN)
+    return Decision("training.optim", "adamw_torch_fused", "AdamW in one kernel per step; needs no further package")
+
+
+def _learning_rate(recipe: Recipe, method: Method) -> Decision:
+    key, written = "training.learning_rate", recipe.training.learning_rate
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    reason = "all weights move: TRL's own default" if method == "full" else "an adapter starts at zero and needs more"
+    return Decision(key, _LEARNING_RATES[method], reason)
+
+
+def _loss_on(recipe: Recipe, formats: tuple[str | None, ...]) -> Decision:
+    key, written = "data.loss_on", recipe.data.loss_on
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    known = {each.name: each.default_loss_on for each in FORMATS.values() if each.name in formats}
+    found = set(known.values())
+    if None in formats or len(found) != 1:
+        return Decision(key, "auto", "each source by its format: assistant turns, the completion, or all of a text")
+    return Decision(key, found.pop(), f"the rows are `{'`, `'.join(known)}`")

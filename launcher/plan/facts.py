@@ -1,0 +1,171 @@
+"""Facts a plan rests on, gathered at the edge: the model's configuration, the data files on this machine. Never the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.cluster.schema import Cluster
+from launcher.errors import DataError, EnvironmentFault, RecipeError, RecipeErrors
+from launcher.plan import data_files
+from launcher.plan.formats import sniff
+from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
+from launcher.recipe.data import Source
+from launcher.recipe.load import LoadedRecipe
+from launcher.recipe.paths import is_local, resolve
+from launcher.recipe.places import NAME
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What is known of one data source before it is read.
+
+    `files` are absolute paths, empty for a hub dataset and for an undefined `${name}` (then `undefined` holds it).
+    `rows` is None where nobody counted; `tokens_per_row` is a guess from characters.
+    """
+
+    files: tuple[str, ...] = ()
+    rows: int | None = None
+    rows_exact: bool = False
+    tokens_per_row: float | None = None
+    format: str | None = None
+    undefined: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything `make_plan` knows beyond recipe and hardware.
+
+    `paths` holds the local paths of `tokenizer` and `adapter`; `prepared` is the `data.json` of a run that
+    has prepared this data already.
+    """
+
+    model: ModelFacts
+    sources: dict[str, SourceFacts] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    chat_template: str | None = None
+    prepared: dict[str, Any] | None = None
+
+
+def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = None) -> Facts:
+    """Look at this machine for all that the plan needs to know.
+
+    Args:
+        loaded: the recipe.
+        cluster: hardware, with the folders that `${name}` stands for.
+        data_json: `data.json` of an existing run; its counts replace the estimates.
+
+    Raises:
+        RecipeErrors: data, tokenizer or template paths that lead nowhere, all at once.
+        EnvironmentFault: the model's configuration is not on this machine.
+    """
+    look = _Look(loaded, cluster.paths, [])
+    sources = look.sources()
+    paths = look.paths()
+    template = look.chat_template()
+    if look.faults:
+        raise RecipeErrors(look.faults)
+    return Facts(look.model(), sources, paths, template, _prepared(data_json) if data_json else None)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at the machine: collects the faults instead of stopping at the first."""
+
+    loaded: LoadedRecipe
+    names: dict[str, str]
+    faults: list[RecipeError]
+
+    def sources(self) -> dict[str, SourceFacts]:
+        return {source.label: self.source(key, source) for key, source in self.files_of_recipe()}
+
+    def files_of_recipe(self) -> Iterator[tuple[str, Source]]:
+        data = self.loaded.recipe.data
+        yield from ((f"data.datasets.{source.label}", source) for source in data.datasets)
+        yield from ((f"data.eval_datasets.{source.label}", source) for source in data.eval_datasets if source.path)
+
+    def source(self, key: str, source: Source) -> SourceFacts:
+        written = source.path or ""
+        undefined = next((name for name in NAME.findall(written) if name not in self.names), None)
+        if undefined:
+            return SourceFacts(undefined=undefined)
+        path = self.resolved(f"{key}.path", written)
+        if path is None or not is_local(path):
+            return SourceFacts(format=source.format)
+        inside = (source.data_files,) if isinstance(source.data_files, str) else source.data_files or ()
+        try:
+            return self.local(source, data_files.expand(path, inside))
+        except data_files.DataPathError as fault:
+            self.faults.append(self.loaded.error(fault.message, key=f"{key}.path", hint=fault.hint))
+            return SourceFacts()
+
+    def local(self, source: Source, files: tuple[Path, ...]) -> SourceFacts:
+        sample = data_files.sample_rows(files[0])
+        layout = sniff(source, sample)
+        counts = [data_files.count_rows(file) for file in files]
+        known = [count.rows for count in counts if count.rows is not None]
+        max_length = self.loaded.recipe.data.max_length
+        columns = layout.columns if layout else ()
+        return SourceFacts(
+            files=tuple(map(str, files)),
+            rows=sum(known) if len(known) == len(counts) else None,
+            rows_exact=all(count.exact for count in counts),
+            tokens_per_row=data_files.tokens_per_row(sample, columns, max_length=max_length),
+            format=layout.format if layout else source.format,
+        )
+
+    def paths(self) -> dict[str, str]:
+        model = self.loaded.recipe.model
+        wanted = {"tokenizer": model.tokenizer_name_or_path, "adapter": model.adapter_name_or_path}
+        found = {}
+        for name, written in wanted.items():
+            path = self.resolved(f"model.{name}_name_or_path", written) if written else None
+            if path and is_local(path):
+                self.require_folder(f"model.{name}_name_or_path", path)
+                found[name] = path
+        return found
+
+    def chat_template(self) -> str | None:
+        key, written = "model.chat_template_path", self.loaded.recipe.model.chat_template_path
+        path = self.resolved(key, written) if written else None
+        if path is None:
+            return None
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as fault:
+            self.faults.append(self.loaded.error(f"cannot read {path}: {fault}", key=key))
+            return None
+
+    def model(self) -> ModelFacts:
+        model = self.loaded.recipe.model
+        if model.from_config is not None:
+            return ModelFacts(model.from_config, "from_config")
+        name = model.model_name_or_path or ""
+        path = resolve(self.loaded, "model.model_name_or_path", name, self.names)
+        return from_folder(Path(path)) if is_local(path) else from_hub(path, model.revision)
+
+    def resolved(self, key: str, written: str) -> str | None:
+        try:
+            return resolve(self.loaded, key, written, self.names)
+        except RecipeError as fault:
+            self.faults.append(fault)
+            return None
+
+    def require_folder(self, key: str, path: str) -> None:
+        if not Path(path).is_dir():
+            self.faults.append(self.loaded.error(f"no folder {path}", key=key))
+
+
+def _prepared(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise EnvironmentFault(f"{file} cannot be read: {fault.strerror}") from None
+    except ValueError as fault:
+        raise DataError(f"{file} is not JSON ({fault})", hint="delete it: `prepare` writes it again") from None
+    if not isinstance(facts, dict):
+        raise DataError(f"{file} holds no facts, but a {type(facts).__name__}")
+    return facts

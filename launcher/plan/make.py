@@ -1,0 +1,116 @@
+"""From recipe, hardware and facts to a plan. Pure: the same input gives the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.cluster.schema import Cluster
+from launcher.errors import RecipeErrors
+from launcher.plan import checks, parts
+from launcher.plan.batch import batch
+from launcher.plan.choices import choose
+from launcher.plan.estimate import estimate
+from launcher.plan.facts import Facts
+from launcher.plan.identity import identity
+from launcher.plan.jobs import jobs
+from launcher.plan.refusals import refusals
+from launcher.plan.resolved import resolved_recipe, resolved_training
+from launcher.plan.trainer_args import trainer_args
+from launcher.plan.types import SCHEMA, Method, Plan
+from launcher.plan.world import world
+from launcher.recipe.load import LoadedRecipe
+from launcher.recipe.schema import Recipe
+from launcher.version import VERSION
+
+Placement = dict[str, str | list[str]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the absolute paths on this machine, which stand in no plan.
+
+    `placement` has the keys `model`, `tokenizer`, `adapter` and `data.LABEL` for what is local.
+    """
+
+    plan: Plan
+    placement: Placement
+
+
+def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
+    """Decide everything that can be decided before anything runs.
+
+    Args:
+        loaded: the recipe.
+        cluster: the hardware.
+        facts: the model's configuration and what is known of the data.
+
+    Raises:
+        RecipeErrors: keys that nothing acts on yet and combinations that cannot train, all at once.
+        RecipeError: sizes that do not divide, or more GPUs than there are.
+    """
+    wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts)]
+    if wrong:
+        raise RecipeErrors(wrong)
+    return Planned(_plan(loaded, cluster, facts), _placement(facts))
+
+
+def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
+    recipe, ranks = loaded.recipe, world(loaded, cluster)
+    sizes, sized = batch(loaded, ranks.size)
+    method = method_of(recipe, facts)
+    formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
+    choices = choose(recipe, cluster, ranks, method, formats)
+    training = resolved_training(recipe.training, choices, sizes)
+    data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
+    checkpoint = parts.checkpoint(recipe.checkpoint)
+    expected = estimate(recipe.data, recipe.training, sizes.global_size, facts)
+    stages, threads = jobs(recipe.name, cluster, ranks)
+    return Plan(
+        schema=SCHEMA,
+        launcher_version=VERSION,
+        name=recipe.name,
+        task=recipe.task,
+        method=method,
+        device=choices.device.value,
+        hardware=parts.hardware(cluster, ranks),
+        model=parts.model(recipe.model, choices, facts),
+        quantization=parts.quantization(recipe.quantization, choices),
+        peft=parts.peft(recipe.peft),
+        data=data,
+        batch=sizes,
+        estimate=expected,
+        trainer=trainer_args(
+            training,
+            device=choices.device.value,
+            precision=choices.precision.value,
+            batch=sizes,
+            data=data,
+            checkpoint=checkpoint,
+            evaluation=evaluation,
+        ),
+        strategy=choices.strategy.value,
+        checkpoint=checkpoint,
+        evaluation=evaluation,
+        tracking=parts.tracking(recipe.tracking),
+        jobs=stages,
+        decisions=(*choices.decided(), *sized, threads),
+        warnings=checks.warnings(loaded, cluster, ranks, facts, expected),
+        recipe=resolved_recipe(recipe, choices, training),
+        identity=identity(
+            recipe, training=training, method=method, batch_size=sizes.global_size, chat_template=facts.chat_template
+        ),
+    )
+
+
+def method_of(recipe: Recipe, facts: Facts) -> Method:
+    """Full without `peft`; with it QLoRA when the base is quantized, by the recipe or as it is stored."""
+    if recipe.peft is None:
+        return "full"
+    quantized = recipe.quantization is not None or facts.model.quantized is not None
+    return "qlora" if quantized else "lora"
+
+
+def _placement(facts: Facts) -> Placement:
+    placed: Placement = {"model": facts.model.path} if facts.model.path else {}
+    placed |= facts.paths
+    return placed | {f"data.{label}": list(source.files) for label, source in facts.sources.items() if source.files}

@@ -1,0 +1,128 @@
+"""Sections of the plan from sections of the recipe: the same facts, with nothing left open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.cluster.schema import Cluster
+from launcher.plan.choices import Choices
+from launcher.plan.facts import Facts
+from launcher.plan.types import (
+    CheckpointPlan,
+    DataPlan,
+    EvaluationPlan,
+    GeneratePlan,
+    ModelPlan,
+    SourcePlan,
+    TrackingPlan,
+)
+from launcher.plan.world import World
+from launcher.recipe.data import Data, EvalSource, TrainSource
+from launcher.recipe.evaluation import Evaluation
+from launcher.recipe.model import Model
+from launcher.recipe.peft import Peft
+from launcher.recipe.quantization import Quantization
+from launcher.recipe.run import Checkpoint, Tracking
+
+_DEFAULT_PROJECT = "launcher"
+
+
+def hardware(cluster: Cluster, ranks: World) -> str:
+    """The hardware in words: `1 × RTX 4090 (24.0 GiB)`."""
+    nodes = f"{ranks.nodes} nodes × " if ranks.nodes > 1 else ""
+    if cluster.gpu is None:
+        cores = f"{cluster.cpus_per_node} cores, {cluster.memory_gib:.0f} GiB"
+        return f"{nodes}CPU ({cores})" + (", WSL2" if cluster.wsl else "")
+    name = f"{nodes}{ranks.per_node} × {cluster.gpu.name} ({cluster.gpu.memory_gib:.1f} GiB)"
+    return name + (", WSL2" if cluster.wsl else "")
+
+
+def model(recipe: Model, choices: Choices, facts: Facts) -> ModelPlan:
+    """How model and tokenizer are loaded."""
+    return ModelPlan(
+        name=recipe.model_name_or_path,
+        revision=recipe.revision,
+        tokenizer=recipe.tokenizer_name_or_path,
+        adapter=recipe.adapter_name_or_path,
+        dtype=choices.dtype.value,
+        attn_implementation=choices.attention.value,
+        trust_remote_code=recipe.trust_remote_code,
+        chat_template=facts.chat_template,
+        add_tokens=recipe.add_tokens,
+        from_config=recipe.from_config,
+        init_kwargs=recipe.model_init_kwargs,
+        architecture=facts.model.architecture,
+        parameters=facts.model.parameters,
+        context_length=facts.model.context_length,
+    )
+
+
+def quantization(recipe: Quantization | None, choices: Choices) -> dict[str, Any] | None:
+    """Arguments of BitsAndBytesConfig; 4-bit weights are expanded to the type of the matrix products."""
+    if recipe is None:
+        return None
+    values = recipe.model_dump(mode="json", exclude={"load_in_8bit"})
+    if values["bnb_4bit_compute_dtype"] == "auto":
+        values["bnb_4bit_compute_dtype"] = choices.precision.value
+    return values
+
+
+def peft(recipe: Peft | None) -> dict[str, Any] | None:
+    """Arguments of LoraConfig; empty lists are left out, because peft tells them from absent ones."""
+    if recipe is None:
+        return None
+    values = recipe.model_dump(mode="json")
+    return {key: value for key, value in values.items() if value != []} | {"task_type": "CAUSAL_LM"}
+
+
+def data(recipe: Data, choices: Choices, facts: Facts) -> DataPlan:
+    """What `prepare` does."""
+    return DataPlan(
+        sources=tuple(_source(source, facts) for source in recipe.datasets),
+        eval_sources=tuple(_source(source, facts) for source in recipe.eval_datasets),
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        packing_strategy=recipe.packing_strategy,
+        loss_on=choices.loss_on.value,
+        on_bad_row=recipe.on_bad_row,
+        max_bad_fraction=recipe.max_bad_fraction,
+        seed=recipe.mixture.seed,
+        template_kwargs=recipe.template_kwargs,
+    )
+
+
+def checkpoint(recipe: Checkpoint) -> CheckpointPlan:
+    """When the run is saved."""
+    return CheckpointPlan(recipe.save_steps, recipe.save_total_limit, recipe.keep_best)
+
+
+def evaluation(recipe: Evaluation) -> EvaluationPlan:
+    """When and how the model is measured."""
+    generate = tuple(
+        GeneratePlan(each.dataset, each.metrics, each.max_new_tokens, each.max_rows, each.batch_size)
+        for each in recipe.generate
+    )
+    return EvaluationPlan(recipe.eval_steps, recipe.per_device_eval_batch_size, generate, recipe.generate_steps)
+
+
+def tracking(recipe: Tracking) -> TrackingPlan:
+    """Trackers to report to."""
+    return TrackingPlan(recipe.report_to, recipe.project or _DEFAULT_PROJECT, recipe.entity, recipe.tags)
+
+
+def _source(source: TrainSource | EvalSource, facts: Facts) -> SourcePlan:
+    known = facts.sources.get(source.label)
+    held_out = source if isinstance(source, EvalSource) else None
+    return SourcePlan(
+        label=source.label,
+        path=source.path,
+        name=source.name,
+        split=source.split,
+        data_files=(source.data_files,) if isinstance(source.data_files, str) else source.data_files,
+        revision=source.revision,
+        format=source.format or (known.format if known else None),
+        columns=source.columns,
+        max_rows=source.max_rows,
+        held_out_from=held_out.from_ if held_out else None,
+        fraction=held_out.fraction if held_out else None,
+    )

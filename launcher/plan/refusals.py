@@ -1,0 +1,82 @@
+"""Keys of the language whose behaviour has not landed. Each is refused in one sentence; none is ever ignored.
+
+A later change that gives a key its behaviour deletes its row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.errors import RecipeError
+from launcher.recipe.load import LoadedRecipe
+from launcher.recipe.run import Launch
+from launcher.recipe.schema import Recipe
+
+Refusal = tuple[str, bool, str]
+"""Dotted key, whether the recipe uses it, and what to know."""
+
+_NOT_YET = "not supported yet"
+
+
+def refusals(loaded: LoadedRecipe) -> list[RecipeError]:
+    """One error for each key the recipe uses that nothing acts on yet."""
+    return [
+        loaded.error(f"{_NOT_YET}: {sentence}", key=key, hint=f"remove `{key.rpartition('.')[2]}`")
+        for key, used, sentence in _rows(loaded.recipe)
+        if used
+    ]
+
+
+def _rows(recipe: Recipe) -> Iterator[Refusal]:
+    yield from _model(recipe)
+    yield from _data(recipe)
+    yield from _sharding(recipe)
+    yield from _evaluation(recipe)
+    yield from _launch(recipe)
+
+
+def _model(recipe: Recipe) -> Iterator[Refusal]:
+    model, quantization = recipe.model, recipe.quantization
+    yield "model.adapter_name_or_path", model.adapter_name_or_path is not None, "every run starts a new adapter"
+    yield "model.add_tokens", bool(model.add_tokens), "the vocabulary is the tokenizer's own"
+    if quantization is not None:
+        yield "quantization.load_in_8bit", quantization.load_in_8bit, "the base is quantized to 4 bits"
+
+
+def _data(recipe: Recipe) -> Iterator[Refusal]:
+    for source in recipe.data.datasets:
+        key = f"data.datasets.{source.label}"
+        yield f"{key}.weight", source.weight is not None, "sources are joined whole, each row once per epoch"
+        yield f"{key}.max_epochs", source.max_epochs is not None, "each source is read once per epoch"
+    mixture = recipe.data.mixture
+    yield "data.mixture.unit", mixture.unit != "tokens", "there are no weights it could count"
+    yield "data.mixture.temperature", mixture.temperature is not None, "sources are joined whole"
+    other_stop = mixture.stopping_strategy != "first_exhausted"
+    yield "data.mixture.stopping_strategy", other_stop, "an epoch is every row of every source"
+
+
+def _sharding(recipe: Recipe) -> Iterator[Refusal]:
+    sharding = recipe.sharding
+    yield (
+        "sharding.strategy",
+        sharding.strategy not in ("auto", "ddp"),
+        f"`{sharding.strategy}`; the strategy is `ddp`, each rank holds the whole model",
+    )
+    yield "sharding.offload", sharding.offload != "none", "model and optimizer stay on the device"
+    yield "sharding.preset", sharding.preset is not None, "the preset is `accelerate_configs/ddp.yaml`"
+
+
+def _evaluation(recipe: Recipe) -> Iterator[Refusal]:
+    evaluation = recipe.evaluation
+    yield "evaluation.harness", evaluation.harness is not None, "models are scored by loss and by generation"
+    yield "evaluation.early_stopping", evaluation.early_stopping is not None, "a run ends after its last step"
+    yield "evaluation.gates", bool(evaluation.gates), "scores are reported and judged by you"
+
+
+def _launch(recipe: Recipe) -> Iterator[Refusal]:
+    yield "launch.time_limit", recipe.launch.time_limit is not None, "no scheduler ends jobs on this machine"
+    other_requeues = recipe.launch.max_requeues != Launch().max_requeues
+    yield "launch.max_requeues", other_requeues, "no scheduler starts jobs again on this machine"
+    yield "sweep", recipe.sweep is not None, "one recipe is one run"
+    yield "export.merge", recipe.export.merge, "the result is the adapter, or the whole model without `peft`"
+    yield "export.push_to_hub", recipe.export.push_to_hub is not None, "the result stays on this machine"

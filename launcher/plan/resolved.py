@@ -1,0 +1,36 @@
+"""The recipe with every `auto` replaced by what the plan chose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.plan.choices import Choices
+from launcher.plan.types import Batch
+from launcher.recipe.schema import Recipe
+from launcher.recipe.training import Training
+
+
+def resolved_training(training: Training, choices: Choices, sizes: Batch) -> dict[str, Any]:
+    """The `training:` section without any `auto`, the keys of SFTConfig that are not ours included."""
+    return training.model_dump(mode="json") | {
+        "global_batch_size": sizes.global_size,
+        "per_device_train_batch_size": sizes.per_device,
+        "gradient_accumulation_steps": sizes.accumulation,
+        "learning_rate": choices.learning_rate.value,
+        "optim": choices.optim.value,
+        "activation_checkpointing": choices.checkpointing.value,
+    }
+
+
+def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any]) -> dict[str, Any]:
+    """The whole recipe as plain values, in the order of the language; `extends` is merged already and left out."""
+    values = recipe.model_dump(mode="json", by_alias=True, exclude={"extends"})
+    values["training"] = training
+    values["model"] |= {"dtype": choices.dtype.value, "attn_implementation": choices.attention.value}
+    values["sharding"] |= {"strategy": choices.strategy.value}
+    if choices.loss_on.value != "auto":
+        values["data"]["loss_on"] = choices.loss_on.value
+    quantization = values.get("quantization")
+    if quantization and quantization["bnb_4bit_compute_dtype"] == "auto":
+        quantization["bnb_4bit_compute_dtype"] = choices.precision.value
+    return values

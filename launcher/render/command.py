@@ -1,0 +1,61 @@
+"""Jobs as commands: argument lists for executors, quoted lines for people. No value reaches a shell unquoted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launcher.plan.jobs import NODE_RANK, PYTHON, RENDEZVOUS, RUN_DIR, rendezvous
+from launcher.plan.types import Job
+
+_HOST = "HOST"
+
+
+def command(job: Job, run_dir: Path | str, python: str) -> list[str]:
+    """The argument list of a job on one node.
+
+    Args:
+        job: a job of one node.
+        run_dir: the run directory.
+        python: the interpreter that has the training packages.
+    """
+    return _filled(job, {PYTHON: python, RUN_DIR: str(run_dir)})
+
+
+def node_commands(job: Job, run_dir: Path | str, python: str, *, host: str = _HOST) -> list[list[str]]:
+    """One argument list for each node of a job; all meet at `host`, the name of the first node."""
+    words = {PYTHON: python, RUN_DIR: str(run_dir), RENDEZVOUS: rendezvous(host)}
+    return [_filled(job, {**words, NODE_RANK: str(rank)}) for rank in range(job.nodes)]
+
+
+def shell_lines(job: Job, run_dir: Path | str, python: str) -> list[str]:
+    """The job as lines a person can paste into a shell, its environment in front; one for each node."""
+    commands = [command(job, run_dir, python)] if job.nodes == 1 else node_commands(job, run_dir, python)
+    return [f"{environment(job.env)}{shlex.join(argv)}" for argv in commands]
+
+
+def environment(variables: Mapping[str, str]) -> str:
+    """Variables as they stand in front of a command: `A=1 B='x y' `."""
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
+
+
+def _filled(job: Job, words: Mapping[str, str]) -> list[str]:
+    return [words.get(argument, argument) for argument in job.argv]
+
+
+def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None, here: bool) -> str:
+    """The `launcher run` line that starts what was planned, quoted for a shell.
+
+    Args:
+        recipe: path of the recipe as it was typed.
+        sets: `--set` values as they were typed.
+        cluster: name of the cluster.
+        gpus: `--gpus` as it was typed.
+        here: False when the plan was made for hardware that was only named; then the line is for that machine.
+    """
+    words = ["launcher", "run", recipe]
+    words += [] if cluster == "local" else ["--cluster", cluster]
+    words += [] if gpus is None else ["--gpus", gpus]
+    words += [word for each in sets for word in ("--set", each)]
+    return shlex.join(words) + ("" if here else "     on that machine")

@@ -1,0 +1,129 @@
+"""The plan as people read it: verdict, data, batch, choices with reasons, warnings, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from launcher.plan.types import Plan, SourcePlan
+from launcher.render.command import shell_lines
+from launcher.text import count, table
+
+_INDENT = 10
+
+
+def plan_text(plan: Plan, *, next_line: str | None = None, run_dir: str | None = None) -> str:
+    """The plan for the terminal and for `plan.md`.
+
+    Args:
+        plan: what was decided.
+        next_line: the command to type next, as the reader would type it.
+        run_dir: where the run takes place, for the exact commands; default `runs/NAME`.
+    """
+    sections = [
+        _section("FIT", ["memory is not predicted yet: the first step shows whether it fits"]),
+        _section("DATA", _data(plan)),
+        _section("BATCH", _batch(plan)),
+        _section("CHOSEN", _chosen(plan)),
+        *(_section("WARN", [warning]) for warning in plan.warnings),
+        _section("SAVE", [_save(plan)]),
+        _section("NEXT", _next(plan, next_line)),
+        _section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}"))),
+    ]
+    return "\n".join([_headline(plan), *(line for section in sections for line in section)]) + "\n"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"{(title if number == 0 else '').ljust(_INDENT)}{line}".rstrip() for number, line in enumerate(lines)]
+
+
+def _headline(plan: Plan) -> str:
+    model = plan.model.name or f"{plan.model.architecture} from its configuration"
+    size = f" ({count(plan.model.parameters)} parameters)" if plan.model.parameters else ""
+    return f"{plan.name}   {plan.task} · {model}{size} · {_method(plan)} · {plan.hardware}"
+
+
+def _method(plan: Plan) -> str:
+    if plan.method == "full" or plan.peft is None:
+        return f"full, {plan.model.dtype}"
+    rank = f"r{plan.peft['r']}"
+    if plan.quantization is None:
+        return f"{'QLoRA' if plan.method == 'qlora' else 'LoRA'} {rank}, {plan.model.dtype}"
+    double = "+dq" if plan.quantization["bnb_4bit_use_double_quant"] else ""
+    return f"QLoRA {plan.quantization['bnb_4bit_quant_type']}{double} {rank}"
+
+
+def _data(plan: Plan) -> list[str]:
+    rows = {each.label: _rows(each.rows, exact=each.exact) for each in plan.estimate.sources}
+    lines = [[source.label, rows.get(source.label, "?"), _origin(source)] for source in plan.data.sources]
+    lines += [[source.label, "", _measured(source, plan)] for source in plan.data.eval_sources]
+    return [*table(lines, right=frozenset({1})).splitlines(), _amount(plan)]
+
+
+def _rows(rows: int | None, *, exact: bool) -> str:
+    return "rows ?" if rows is None else f"{'' if exact else '~'}{rows:,} rows"
+
+
+def _origin(source: SourcePlan) -> str:
+    split = f"split {source.split}" if source.split != "train" else None
+    limit = f"first {source.max_rows:,} rows" if source.max_rows else None
+    return ", ".join(part for part in (source.path, source.name, split, source.format, limit) if part)
+
+
+def _measured(source: SourcePlan, plan: Plan) -> str:
+    if source.held_out_from is None:
+        return f"{_origin(source)} · measured, not trained"
+    share = f"{source.fraction * 100:g} % of " if source.fraction else ""
+    return f"{share}{source.held_out_from}, seed {plan.data.seed} · measured, not trained"
+
+
+def _amount(plan: Plan) -> str:
+    expected, about = plan.estimate, "" if plan.estimate.exact else "~"
+    kind = "packed rows" if plan.data.packing else "rows"
+    if expected.rows is None:
+        amount = f"{kind} are counted by `prepare`"
+        steps = f" → {expected.steps:,} steps (max_steps)" if expected.steps else ", and so are the steps"
+    else:
+        tokens = f", {about}{count(expected.tokens)} tokens" if expected.tokens else ""
+        amount = f"{about}{expected.rows:,} {kind}{tokens} per epoch"
+        steps = f" → {about}{expected.steps:,} steps" if expected.steps else ""
+    return f"{amount}{steps}; loss on {_loss(plan)}"
+
+
+def _loss(plan: Plan) -> str:
+    names = {"assistant": "the assistant's turns", "completion": "the completion", "all": "all tokens"}
+    return names.get(plan.data.loss_on, "what each format trains")
+
+
+def _batch(plan: Plan) -> list[str]:
+    batch = plan.batch
+    one, many = ("GPU", "GPUs") if plan.device == "cuda" else ("process", "processes")
+    ranks = one if batch.world_size == 1 else many
+    product = f"{batch.global_size} = {batch.per_device} per device × {batch.accumulation} accumulation"
+    most = f"{'' if plan.data.packing else 'at most '}{batch.global_size * plan.data.max_length:,} tokens per step"
+    return [f"{product} × {batch.world_size} {ranks}     {most}"]
+
+
+def _chosen(plan: Plan) -> list[str]:
+    rows = [[decision.key.rpartition(".")[2], _value(decision.value), decision.reason] for decision in plan.decisions]
+    return table(rows).splitlines()
+
+
+def _value(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _save(plan: Plan) -> str:
+    best = f", and the best by {plan.checkpoint.keep_best}" if plan.checkpoint.keep_best else ""
+    return f"every {plan.checkpoint.save_steps} steps and at the end; the newest {plan.checkpoint.keep} stay{best}"
+
+
+def _next(plan: Plan, line: str | None) -> list[str]:
+    if plan.jobs[-1].nodes > 1:
+        return ["type each line below on its node, with HOST the name of the first; all share the run directory"]
+    return [f"{line or 'launcher run ' + plan.name}     again after any stop: the same line"]
+
+
+def _exactly(plan: Plan, run_dir: str) -> Iterator[str]:
+    for job in plan.jobs:
+        yield from shell_lines(job, run_dir, "python")
