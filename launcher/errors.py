@@ -9,7 +9,8 @@ LauncherError             exit 2   base; message and hint are separate
 ├── EnvironmentFault      exit 4   this machine lacks something (file, package, disk, model)
 ├── SubmissionError       exit 5   a scheduler refused the job
 ├── RunFailed             exit 6   a stage or rank failed; names the first one
-└── GateFailed            exit 7   an evaluation gate was not met
+├── GateFailed            exit 7   an evaluation gate was not met
+└── LeftAtOnce            exit 130 a second Ctrl-C ended the run without saving
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes of `launcher` (0-7) and of its workers (85, 86, 93). They are API."""
+    """Exit codes of `launcher` (0-7, 85, 130) and of its workers (85, 86, 93). They are API."""
 
     DONE = 0
     USAGE = 2
@@ -32,6 +33,7 @@ class Exit(IntEnum):
     SAVED_AND_STOPPED = 85
     INFRASTRUCTURE = 86
     DO_NOT_REQUEUE = 93
+    LEFT_AT_ONCE = 130
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,9 @@ class GateFailed(LauncherError):
     """An evaluation gate was not met; nothing is promoted."""
 
     exit_code = Exit.GATE_FAILED
+
+
+class LeftAtOnce(LauncherError):
+    """A second Ctrl-C: the run was ended without saving."""
+
+    exit_code = Exit.LEFT_AT_ONCE

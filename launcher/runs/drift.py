@@ -5,72 +5,49 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 Placement = Mapping[str, str | Sequence[str]]
 """Key → absolute path or paths, as in `placement.json`."""
 
+FileFact = Sequence[str | int]
+"""Name, size in bytes and SHA-256 of one file, as in `data.json` under `files`."""
+
 
 def data_files(placement: Placement) -> dict[str, tuple[Path, ...]]:
-    """The data files by label: the entries `data.LABEL` of a placement."""
-    entries = {key.removeprefix("data."): value for key, value in placement.items() if key.startswith("data.")}
+    """The data files of each source: the entries `data.LABEL` of a placement."""
+    entries = {key: value for key, value in placement.items() if key.startswith("data.")}
     return {
-        label: tuple(Path(each) for each in ([value] if isinstance(value, str) else value))
-        for label, value in entries.items()
+        key: tuple(Path(each) for each in ([value] if isinstance(value, str) else value))
+        for key, value in entries.items()
     }
 
 
-def fingerprint(placement: Placement) -> dict[str, list[dict[str, Any]]]:
-    """Name, size, time of change and SHA-256 of each data file. Reads every file once.
+def changes(known: Mapping[str, Sequence[FileFact]], placement: Placement) -> tuple[str, ...]:
+    """One sentence for each data file that differs from what is known of it.
 
-    Raises:
-        OSError: a file cannot be read.
+    A missing file is no change: its rows are prepared. Reads every file whose size is as before.
     """
-    return {label: [_facts(path) for path in paths] for label, paths in data_files(placement).items()}
-
-
-def changes(known: Mapping[str, Sequence[Mapping[str, Any]]], placement: Placement) -> tuple[str, ...]:
-    """One sentence for each data file that differs from what is `known`. A missing file is no change: its rows are prepared.
-
-    Files whose size and time of change are as before are not read again.
-    """
-    found: list[str] = []
-    for label, paths in data_files(placement).items():
+    found = []
+    for key, paths in data_files(placement).items():
         for path in filter(Path.is_file, paths):
-            same_name = [entry for entry in known.get(label, ()) if entry["name"] == path.name]
+            same_name = [fact for fact in known.get(key, ()) if fact[0] == path.name]
             if change := _change(path, same_name):
-                found.append(f"{label}: {path} {change}")
+                found.append(f"{path} {change}")
     return tuple(found)
 
 
 def missing(placement: Placement) -> tuple[tuple[str, Path], ...]:
-    """(label, path) of the data files that are not there."""
-    return tuple((label, path) for label, paths in data_files(placement).items() for path in paths if not path.exists())
+    """(key, path) of the data files that are not there."""
+    return tuple((key, path) for key, paths in data_files(placement).items() for path in paths if not path.exists())
 
 
-def _change(path: Path, same_name: Sequence[Mapping[str, Any]]) -> str | None:
+def _change(path: Path, same_name: Sequence[FileFact]) -> str | None:
     if not same_name:
         return "is new"
-    status = path.stat()
-    same_size = [entry for entry in same_name if entry["bytes"] == status.st_size]
+    size = path.stat().st_size
+    same_size = [fact for fact in same_name if fact[1] == size]
     if not same_size:
-        return f"was {same_name[0]['bytes']:,} bytes, is {status.st_size:,}"
-    if any(entry["mtime_ns"] == status.st_mtime_ns for entry in same_size):
-        return None
-    sha256 = _sha256(path)
-    return None if any(entry["sha256"] == sha256 for entry in same_size) else "has other contents of the same size"
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {
-        "name": path.name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256": _sha256(path),
-    }
-
-
-def _sha256(path: Path) -> str:
+        return f"had {same_name[0][1]:,} bytes and now has {size:,}"
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if any(fact[2] == sha256 for fact in same_size) else f"has other contents ({size:,} bytes as before)"

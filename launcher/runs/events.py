@@ -12,7 +12,7 @@ from typing import Any, Literal
 # attempt/stage events come from the executor; the rest from rank 0 of the worker.
 EventName = Literal[
     "attempt",  # attempt, pid, host                        a start of `launcher run`
-    "stage",  # stage, state: started|done|failed|skipped
+    "stage",  # stage, state: started|done|failed|stopped|skipped
     "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
     "resume",  # checkpoint, step
     "step",  # step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,24 @@ def series(runs: Path, name: str) -> Iterator[RunDir]:
     while True:
         yield named(runs, f"{name}-{number}")
         number += 1
+
+
+def default_root() -> Path:
+    """The folder of the run directories when `--runs` is not given: `LAUNCHER_RUNS`, else `./runs`."""
+    return Path(os.environ.get("LAUNCHER_RUNS") or "runs")
+
+
+def typed(run_dir: RunDir) -> str:
+    """What to type to mean this run: its name where that is found without `--runs`, else its directory."""
+    home = default_root().resolve()
+    return run_dir.name if run_dir.root.resolve().parent == home else shlex.quote(short(run_dir.root))
+
+
+def short(path: Path) -> str:
+    """`path` as seen from the current directory, when it lies below it; else absolute."""
+    whole = path.absolute()
+    here = Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
 def _directory(text: str) -> Path | None:

@@ -29,6 +29,9 @@ class Progress:
     saved_step: int | None = None
     saved_time: float | None = None
     last_time: float | None = None
+    attempt: int = 0
+    reached: dict[int, int] = field(default_factory=dict)
+    """Attempt → the last step it made."""
     _steps: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, event: Mapping[str, Any]) -> None:
@@ -57,7 +60,8 @@ class Progress:
         """Steps that a kill would cost now: those since the last complete checkpoint."""
         return self.step - (self.saved_step or 0)
 
-    def _on_attempt(self, _: Mapping[str, Any]) -> None:
+    def _on_attempt(self, event: Mapping[str, Any]) -> None:
+        self.attempt = event.get("attempt", self.attempt + 1)
         self._steps.clear()
 
     def _on_stage(self, event: Mapping[str, Any]) -> None:
@@ -72,6 +76,7 @@ class Progress:
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
         self.step = event.get("step", self.step)
+        self.reached[self.attempt] = self.step
         self._steps = [*self._steps[-_WINDOW:], (event.get("time", 0.0), self.step)]
         for name in ("loss", "learning_rate", "tokens_per_s", "memory_gib", "epoch"):
             if event.get(name) is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from launcher.runs.files import read_json, write_json
@@ -22,15 +23,20 @@ class Record:
     name: str
     created: float
     identity: dict[str, Any]
-    files: dict[str, Any] = field(default_factory=dict)
-    """What the data files were when they were prepared (`launcher.runs.drift`)."""
+    prepared: str | None = None
+    """Hash of all in the plan that the prepared data depends on; None before it is prepared."""
     changes: tuple[dict[str, Any], ...] = ()
     """Identity changes that were allowed: time, key, old, new."""
 
 
 def new(name: str, identity: dict[str, Any]) -> Record:
     """The record of a run that starts now."""
-    return Record(str(uuid.uuid4()), name, round(time.time(), 3), identity)
+    return Record(str(uuid.uuid4()), name, round(time.time(), 3), plain(identity))
+
+
+def plain(identity: dict[str, Any]) -> dict[str, Any]:
+    """An identity as JSON gives it back: a tuple and a list of the same values are the same."""
+    return dict(json.loads(json.dumps(identity)))
 
 
 def write(run_dir: RunDir, record: Record) -> None:
@@ -48,7 +54,7 @@ def read(run_dir: RunDir) -> Record | None:
         str(value.get("name")),
         float(value.get("created", 0)),
         value["identity"],
-        value.get("files") or {},
+        value.get("prepared"),
         tuple(value.get("changes") or ()),
     )
 
@@ -57,4 +63,4 @@ def allow(record: Record, identity: dict[str, Any], changes: list[tuple[str, Any
     """The record with a changed identity, and what was changed when."""
     now = round(time.time(), 3)
     added = tuple({"time": now, "key": key, "old": old, "new": value} for key, old, value in changes)
-    return replace(record, identity=identity, changes=(*record.changes, *added))
+    return replace(record, identity=plain(identity), changes=(*record.changes, *added))

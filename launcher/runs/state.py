@@ -9,9 +9,6 @@ from launcher.errors import Exit
 from launcher.runs import attempts, lock
 from launcher.runs.paths import RunDir
 
-LEFT_AT_ONCE = 130
-"""Exit code of `launcher run` after a second Ctrl-C: nothing was saved."""
-
 StateName = Literal["queued", "running", "stopped", "failed", "done"]
 
 
@@ -39,7 +36,7 @@ def _after(run_dir: RunDir, number: int) -> State:
         return _unattended(run_dir, number)
     if attempt.code == Exit.SAVED_AND_STOPPED:
         return State("stopped", attempt.error or "saved")
-    if attempt.code == LEFT_AT_ONCE:
+    if attempt.code == Exit.LEFT_AT_ONCE:
         return State("stopped", "left at once")
     return State("failed", attempt.error or f"exit code {attempt.code}")
 

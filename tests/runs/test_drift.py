@@ -5,31 +5,32 @@ import os
 from launcher.runs import drift
 
 
-def test_changed_contents_are_noticed_and_a_touched_or_moved_file_is_not(tmp_path):
+def fact(path, sha256):
+    return [path.name, path.stat().st_size, sha256]
+
+
+def test_changed_contents_are_noticed_and_a_touched_file_is_not(tmp_path):
     """Size alone misses an edited digit; the time of change alone cries wolf after a copy."""
     file = tmp_path / "train.jsonl"
-    file.write_text('{"text": "1"}\n')
-    known = drift.fingerprint({"data.train": str(file), "model": "/models/x"})
-    assert list(known) == ["train"]
-
+    file.write_text("abc")
+    # FIPS 180-2, appendix B.1: SHA-256 of "abc".
+    known = {"data.train": [fact(file, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")]}
     os.utime(file, ns=(1, 1))
-    assert drift.changes(known, {"data.train": str(file)}) == ()
+    assert drift.changes(known, {"data.train": str(file), "model": "/models/x"}) == ()
 
-    file.write_text('{"text": "2"}\n')
-    assert drift.changes(known, {"data.train": str(file)}) == (f"train: {file} has other contents of the same size",)
+    file.write_text("abd")
+    assert drift.changes(known, {"data.train": str(file)}) == (f"{file} has other contents (3 bytes as before)",)
 
-    file.write_text('{"text": "22"}\n')
-    assert drift.changes(known, {"data.train": [str(file)]}) == (f"train: {file} was 14 bytes, is 15",)
+    file.write_text("abcd")
+    assert drift.changes(known, {"data.train": [str(file)]}) == (f"{file} had 3 bytes and now has 4",)
 
 
 def test_a_new_file_under_a_glob_is_a_change_and_a_missing_one_is_not(tmp_path):
     """A run goes on without its sources, whose rows lie in the run directory; it must not mix in others."""
-    (tmp_path / "a.jsonl").write_text("1\n")
-    known = drift.fingerprint({"data.train": [str(tmp_path / "a.jsonl")]})
-    (tmp_path / "b.jsonl").write_text("2\n")
-    both = {"data.train": [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]}
-    assert drift.changes(known, both) == (f"train: {tmp_path / 'b.jsonl'} is new",)
-
-    (tmp_path / "a.jsonl").unlink()
-    assert drift.changes(known, {"data.train": str(tmp_path / "a.jsonl")}) == ()
-    assert drift.missing(both) == (("train", tmp_path / "a.jsonl"),)
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    second.write_text("2\n")
+    known = {"data.train": [["a.jsonl", 2, "0" * 64]]}
+    both = {"data.train": [str(first), str(second)]}
+    assert drift.changes(known, both) == (f"{second} is new",)
+    assert drift.changes(known, {"data.train": str(first)}) == ()
+    assert drift.missing(both) == (("data.train", first),)

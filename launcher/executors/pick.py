@@ -1,0 +1,129 @@
+"""Which run a command means, made or brought up to date: by the recipe's identity, by `--continue`, or by the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.cluster.schema import Cluster
+from launcher.errors import EnvironmentFault, UsageError
+from launcher.executors import folder, prepared
+from launcher.plan import codec
+from launcher.plan.identity import difference
+from launcher.plan.make import Planned
+from launcher.plan.types import Plan
+from launcher.runs import choice, lock, names, record
+from launcher.runs.choice import Action
+from launcher.runs.files import write_json
+from launcher.runs.paths import RunDir
+
+DATA_FILES = "data.files"
+"""What `--allow-change` calls the contents of the data files."""
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The run to go on with. `differences` (key, old, new) are those to run `differs_from`, or the ones that were allowed."""
+
+    action: Action
+    run_dir: RunDir
+    differs_from: RunDir | None = None
+    differences: tuple[tuple[str, Any, Any], ...] = ()
+
+
+def by_recipe(runs: Path, planned: Planned) -> Pick:
+    """The run of this name and identity, made if there is none.
+
+    Raises:
+        DataError: the run is prepared, and its data files have changed since.
+    """
+    plan = planned.plan
+    while True:
+        found = choice.choose(runs, plan.name, plan.identity)
+        if found.action == "start":
+            if not folder.create(found.run_dir, planned):
+                continue  # another launcher made it in this moment; look again
+            return Pick("start", found.run_dir, found.differs_from, _differences(found.differs_from, plan))
+        if found.action == "continue" and not _update(found.run_dir, planned):
+            return Pick("running", found.run_dir)
+        return Pick(found.action, found.run_dir)
+
+
+def by_continue(run_dir: RunDir, planned: Planned, *, allowed: Sequence[str]) -> Pick:
+    """An existing run that goes on by a changed recipe, when every change is allowed by name.
+
+    Raises:
+        UsageError: changes that nobody allowed.
+        DataError: the data files have changed, and `data.files` is not among the allowed.
+    """
+    known = _known(run_dir)
+    changed = tuple(difference(known.identity, record.plain(planned.plan.identity)))
+    refused = [each for each in changed if not any(f"{each[0]}.".startswith(f"{key}.") for key in allowed)]
+    if refused:
+        listed = "\n".join(f"       {describe(each)}" for each in refused)
+        flags = " ".join(f"--allow-change {key}" for key, _, _ in refused)
+        raise UsageError(f"the recipe differs from {run_dir.name}:\n{listed}", hint=f"to go on all the same: {flags}")
+    if not _update(run_dir, planned, new_data=DATA_FILES in allowed):
+        return Pick("running", run_dir)
+    record.write(run_dir, record.allow(_known(run_dir), planned.plan.identity, list(changed)))
+    run_dir.done.unlink(missing_ok=True)
+    return Pick("continue", run_dir, differences=changed)
+
+
+def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str]) -> Pick:
+    """An existing run as it stands, perhaps copied from elsewhere; `sets` say where its files are now.
+
+    Raises:
+        UsageError: `sets` holds anything but paths of this run.
+        EnvironmentFault: the run was planned for GPUs that are not here.
+    """
+    plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
+    _check_hardware(run_dir, plan, cluster)
+    placed = folder.relocate(plan, prepared.placement(run_dir), tuple(sets))
+    with lock.hold(run_dir) as taken:
+        if not taken:
+            return Pick("running", run_dir)
+        if run_dir.done.exists():
+            return Pick("finished", run_dir)
+        prepared.refuse_drift(run_dir, placed)
+        if sets:
+            write_json(run_dir.placement, placed)
+    return Pick("continue", run_dir)
+
+
+def describe(change: tuple[str, Any, Any]) -> str:
+    """One change of identity in words: `training.learning_rate: 0.0002 → 0.0001`."""
+    key, old, new = change
+    return f"{key}: {'not set' if old is None else old} → {'not set' if new is None else new}"
+
+
+def _update(run_dir: RunDir, planned: Planned, *, new_data: bool = False) -> bool:
+    with lock.hold(run_dir) as taken:
+        if taken:
+            if new_data:
+                run_dir.data_facts.unlink(missing_ok=True)
+            prepared.refuse_drift(run_dir, planned.placement)
+            folder.update(run_dir, planned)
+        return taken
+
+
+def _differences(other: RunDir | None, plan: Plan) -> tuple[tuple[str, Any, Any], ...]:
+    return tuple(difference(_known(other).identity, record.plain(plan.identity))) if other else ()
+
+
+def _known(run_dir: RunDir) -> record.Record:
+    known = record.read(run_dir)
+    if known is None:
+        raise UsageError(f"{run_dir.root} is not a run: run.json is missing or damaged")
+    return known
+
+
+def _check_hardware(run_dir: RunDir, plan: Plan, cluster: Cluster) -> None:
+    needed = max(job.processes for job in plan.jobs) if plan.device == "cuda" else 0
+    if needed > cluster.gpus_per_node:
+        raise EnvironmentFault(
+            f"{run_dir.name} is planned for {needed} GPUs, this machine has {cluster.gpus_per_node}",
+            hint=f"run its recipe here: it plans anew and continues the same run (`launcher run RECIPE --runs {names.short(run_dir.root.parent)}`)",
+        )
