@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from launcher.errors import Place, RecipeError
-from launcher.recipe import describe, nodes
-from launcher.recipe.nodes import Items, Node, Scalar, Table
-from launcher.recipe.schema_walk import Known, dotted, known_part
+from launcher.errors import RecipeError
+from launcher.recipe import describe
+from launcher.recipe.nodes import Items, Node, Scalar, Table, at, key_place, nearest_place
+from launcher.recipe.schema_walk import Known, Loc, dotted, known_part
 from launcher.recipe.section import Section
+from launcher.recipe.suggest import written
 from launcher.recipe.unknown import unknown_key
 from launcher.text import did_you_mean, quote
 
-Loc = tuple[str | int, ...]
 _BOOLEANS = {
     "yes": "true",
     "on": "true",
@@ -44,56 +44,36 @@ def from_pydantic(error: ValidationError, tree: Table) -> list[tuple[Loc, Recipe
     for each in error.errors(include_url=False, include_context=False):
         parts, known = known_part(each["loc"])
         if each["type"] == "extra_forbidden":
-            loc = tuple(each["loc"])
-            found.setdefault(loc, unknown(tree, loc[:-1], str(loc[-1]), known.section))
-        elif tuple(parts) not in found:
-            found[tuple(parts)] = _fault(tree, parts, known, missing=each["type"] == "missing")
-    inner = [loc[:depth] for loc in found for depth in range(len(loc))]
+            found[each["loc"]] = unknown(tree, each["loc"])
+        elif parts not in found:
+            found[parts] = _missing(tree, parts, known) if each["type"] == "missing" else _wrong(tree, parts, known)
+    inner = {loc[:depth] for loc in found for depth in range(len(loc))}
     return [(loc, fault) for loc, fault in found.items() if loc not in inner]
 
 
-def unknown(tree: Table, parents: Sequence[str | int], name: str, section: type[Section] | None) -> RecipeError:
+def unknown(tree: Table, loc: Loc) -> RecipeError:
     """A key that its section does not know."""
-    above = dotted(tree, parents)
-    key = f"{above}.{name}" if above else name
-    node = nodes.find(tree, key)
-    hint = unknown_key(name, above, section, node)
-    return RecipeError("unknown key", key=key, place=nodes.key_place(tree, key), hint=hint)
+    return RecipeError("unknown key", key=dotted(tree, loc), place=key_place(tree, loc), hint=unknown_key(tree, loc))
 
 
-def _fault(tree: Table, parts: Sequence[str | int], known: Known, *, missing: bool) -> RecipeError:
-    key = dotted(tree, parts)
-    node = nodes.find(tree, key)
-    if missing or node is None:
+def _wrong(tree: Table, parts: Loc, known: Known) -> RecipeError:
+    key, node = dotted(tree, parts), at(tree, parts)
+    if node is None:
         return _missing(tree, parts, known)
-    place = node.place
     wanted = describe.expects(known.field) if known.field else _section_words(known.section)
-    return RecipeError(f"needs {wanted}, got {seen(node)}", key=key, place=place, hint=hint_for(node, known, key))
+    return RecipeError(f"needs {wanted}, got {seen(node)}", key=key, place=node.place, hint=hint_for(node, known, key))
 
 
-def _missing(tree: Table, parts: Sequence[str | int], known: Known) -> RecipeError:
+def _missing(tree: Table, parts: Loc, known: Known) -> RecipeError:
     key = dotted(tree, parts)
     hint = _MISSING_HINTS.get(key)
     if hint is None and known.field is not None:
         hint = f"add `{parts[-1]}`: {describe.expects(known.field)}"
-    return RecipeError("missing", key=key, place=nearest_place(tree, key), hint=hint)
+    return RecipeError("missing", key=key, place=nearest_place(tree, parts), hint=hint)
 
 
 def _section_words(section: type[Section] | None) -> str:
     return f"a mapping ({', '.join(describe.keys_of(section))})" if section else "another value"
-
-
-def nearest_place(tree: Table, key: str) -> Place:
-    """Where a key's value was written; for a key that was not, the section around it, or the file."""
-    node = nodes.find(tree, key) if key else None
-    if node is not None:
-        return node.place
-    above = key
-    while "." in above:
-        above = above.rpartition(".")[0]
-        if place := nodes.key_place(tree, above):
-            return place
-    return Place(tree.place.source)
 
 
 def seen(node: Node) -> str:
@@ -120,7 +100,7 @@ def hint_for(node: Node, known: Known, key: str) -> str | None:
     if known.field is None or not isinstance(node, Scalar):
         return _hint_for_group(node, known, name)
     accepted = describe.members(known.field.annotation)
-    for reading in readings(node, accepted, known.field):
+    for reading in readings(node, describe.choices(known.field.annotation), boolean=bool in accepted):
         if accepts(known.field, reading):
             return f"write `{name}: {written(reading)}`"
     near = did_you_mean(node.text, describe.choices(known.field.annotation))
@@ -154,10 +134,10 @@ def _section_hint(node: Scalar, known: Known, name: str) -> str | None:
     }.get(name)
 
 
-def readings(node: Scalar, accepted: Iterable[Any], field: FieldInfo) -> Iterable[Any]:
+def readings(node: Scalar, choices: Iterable[str], *, boolean: bool) -> Iterable[Any]:
     """Other readings of a value, likeliest first; the caller checks which of them the key accepts."""
     text = node.text.strip()
-    if bool in accepted and text.lower() in _BOOLEANS:
+    if boolean and text.lower() in _BOOLEANS:
         yield _BOOLEANS[text.lower()] == "true"
     yield from _numbers(text)
     if isinstance(node.value, (int, float)):
@@ -169,7 +149,7 @@ def readings(node: Scalar, accepted: Iterable[Any], field: FieldInfo) -> Iterabl
             yield None
             yield []
         yield text.lower()
-    yield from (word for word in describe.choices(field.annotation) if word == text.lower())
+    yield from (word for word in choices if word.lower() == text.lower())
 
 
 def _numbers(text: str) -> Iterable[int | float]:
@@ -196,12 +176,3 @@ def accepts(field: FieldInfo, value: Any) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def written(value: Any) -> str:
-    """A value as one writes it in a recipe."""
-    if isinstance(value, list):
-        return f"[{', '.join(written(each) for each in value)}]"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_/][\w./-]*", value):
-        return json.dumps(value, ensure_ascii=False)
-    return value if isinstance(value, str) else json.dumps(value)

@@ -9,7 +9,6 @@ from pathlib import Path
 from launcher.errors import Place, RecipeError, RecipeErrors
 from launcher.recipe import nodes, secrets
 from launcher.recipe.extends import merged, read_with_bases
-from launcher.recipe.faults import nearest_place
 from launcher.recipe.schema import Recipe
 from launcher.recipe.sets import apply_sets, shown
 from launcher.recipe.validate import validate
@@ -35,12 +34,14 @@ class LoadedRecipe:
 
     def error(self, message: str, *, key: str, hint: str | None = None) -> RecipeError:
         """A fault of this key, at the nearest place that was written: the key, the section around it, or the file."""
-        return RecipeError(message, key=key, hint=hint, place=nearest_place(self.tree, key))
+        return RecipeError(message, key=key, hint=hint, place=self._nearest(key))
 
     def folder(self, key: str) -> Path:
         """Folder of the file in which a key's value was written; the current one for `--set`."""
-        place = nearest_place(self.tree, key)
-        return self.folders.get(place.source, Path.cwd())
+        return self.folders.get(self._nearest(key).source, Path.cwd())
+
+    def _nearest(self, key: str) -> Place:
+        return nodes.place_of(self.tree, key)
 
 
 def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:

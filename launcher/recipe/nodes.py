@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +88,56 @@ def find(root: Node, key: str) -> Node | None:
     return node
 
 
-def key_place(root: Node, key: str) -> Place | None:
+def at(root: Node, parts: Sequence[str | int]) -> Node | None:
+    """The node at a path of keys and list indices."""
+    node: Node | None = root
+    for part in parts:
+        if isinstance(node, Items) and isinstance(part, int):
+            node = node.items[part] if part < len(node.items) else None
+        else:
+            node = node.entries.get(str(part)) if isinstance(node, Table) else None
+    return node
+
+
+def key_place(root: Node, parts: Sequence[str | int]) -> Place | None:
     """Where the key itself was written; for a list item, where the item starts."""
-    parent_key, _, last = key.rpartition(".")
-    parent = find(root, parent_key) if parent_key else root
+    parent = at(root, parts[:-1])
     if isinstance(parent, Table):
-        return parent.keys.get(last)
-    found = child(parent, last)
+        return parent.keys.get(str(parts[-1]))
+    found = at(root, parts)
     return found.place if found else None
+
+
+def path(root: Node, key: str) -> list[str | int]:
+    """The path that a dotted key names, as far as it was written; list items by label or number."""
+    node: Node | None = root
+    parts: list[str | int] = []
+    for part in key.split("."):
+        index = position(node, part) if isinstance(node, Items) else None
+        node = child(node, part)
+        if node is None:
+            break
+        parts.append(part if index is None else index)
+    return parts
+
+
+def nearest_place(tree: Table, parts: Sequence[str | int]) -> Place:
+    """Where a value was written; for one that was not, the key of the section around it, or the file."""
+    if (node := at(tree, parts)) is not None and parts:
+        return node.place
+    for depth in range(len(parts) - 1, 0, -1):
+        if place := key_place(tree, parts[:depth]):
+            return place
+    return Place(tree.place.source)
+
+
+def place_of(tree: Table, key: str) -> Place:
+    """The nearest place that was written for a dotted key: its value, the section around it, or the file."""
+    parts = path(tree, key)
+    whole = at(tree, parts)
+    if whole is not None and len(parts) == len(key.split(".")):
+        return whole.place
+    return (key_place(tree, parts) if parts else None) or Place(tree.place.source)
 
 
 def walk(node: Node, key: str = "") -> Iterator[tuple[str, Node]]:

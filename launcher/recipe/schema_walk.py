@@ -9,9 +9,14 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from launcher.recipe.describe import item_section_of, keys_of, nullable, section_of
-from launcher.recipe.nodes import Items, Node, Scalar, Table, is_null, label_of, plain
+from launcher.recipe.nodes import Items, Node, Table, is_null, label_of, plain
 from launcher.recipe.schema import Recipe
 from launcher.recipe.section import Section
+from launcher.recipe.trainer import passed_on
+from launcher.recipe.training import Training
+
+Loc = tuple[str | int, ...]
+"""A path of keys and list indices from the top of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,15 @@ def values(node: Table, section: type[Section]) -> dict[str, Any]:
     return {
         key: _value(child, fields.get(key))
         for key, child in node.entries.items()
-        if not (is_null(child) and key in fields and not nullable(fields[key].annotation))
+        if not (is_null(child) and _drops_null(section, key))
     }
+
+
+def _drops_null(section: type[Section], key: str) -> bool:
+    field = keys_of(section).get(key)
+    if field is not None:
+        return not nullable(field.annotation)
+    return section is Training and key in passed_on() and not passed_on()[key].nullable
 
 
 def _value(node: Node, field: FieldInfo | None) -> Any:
@@ -43,7 +55,7 @@ def _value(node: Node, field: FieldInfo | None) -> Any:
     return plain(node)
 
 
-def known_part(loc: Sequence[str | int]) -> tuple[list[str | int], Known]:
+def known_part(loc: Sequence[str | int]) -> tuple[Loc, Known]:
     """The longest beginning of a pydantic location that names a key, and what is known about it."""
     parts: list[str | int] = []
     known = Known(None, Recipe)
@@ -57,7 +69,7 @@ def known_part(loc: Sequence[str | int]) -> tuple[list[str | int], Known]:
         else:
             break
         parts.append(part)
-    return parts, known
+    return tuple(parts), known
 
 
 def dotted(tree: Table, parts: Sequence[str | int]) -> str:
@@ -90,8 +102,3 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
             yield from leaves(below, f"{full}.")
         elif items:
             yield from leaves(items, f"{full}[].")
-
-
-def scalar_at(node: Node | None) -> Scalar | None:
-    """The node, if it is one value."""
-    return node if isinstance(node, Scalar) else None

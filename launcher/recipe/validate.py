@@ -1,27 +1,147 @@
-"""From what was written to a `Recipe`: schema, trainer keys, contradictions, secrets; every fault together."""
+"""From what was written to a `Recipe`: the schema, the trainer's keys, then what contradicts itself; all faults together."""
 
 from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from pydantic import ValidationError
 
 from launcher.errors import RecipeError
-from launcher.recipe import faults
-from launcher.recipe.nodes import Table
+from launcher.recipe import describe, faults, trainer
+from launcher.recipe.checks import contradictions
+from launcher.recipe.nodes import Scalar, Table, at, key_place, plain
+from launcher.recipe.ownership import owner_of
+from launcher.recipe.places import check_names
 from launcher.recipe.schema import Recipe
-from launcher.recipe.schema_walk import values
+from launcher.recipe.schema_walk import Loc, values
+from launcher.recipe.suggest import written
+from launcher.recipe.training import Training
+from launcher.recipe.unknown import owned_key
+from launcher.text import did_you_mean
+
+_STAND_INS: dict[str, Any] = {
+    "model": {"model_name_or_path": "x"},
+    "data": {"datasets": [{"label": "x", "path": "x"}]},
+    "name": "x",
+}
+"""For a required section that is missing, so that the rest can still be looked at."""
 
 
 def validate(tree: Table, *, default_name: str) -> tuple[Recipe | None, list[RecipeError]]:
     """The recipe, or None and every fault found in it."""
     written = values(tree, Recipe)
     written.setdefault("name", slug(default_name))
+    found = dict(trainer_faults(tree))
+    found.update(schema_faults(written, tree))
+    found.update(_empty_sections(tree))
+    repaired, replaced = _repaired(written, list(found)) if found else (written, [])
+    recipe = Recipe.model_validate_json(json.dumps(repaired))
+    bad_keys = [*(".".join(map(str, loc)) for loc in found), *replaced]
+    more = [fault.error(tree) for fault in contradictions(recipe) if not fault.touches(bad_keys)]
+    errors = [*found.values(), *more, *check_names(tree)]
+    return (None if errors else recipe), errors
+
+
+def schema_faults(written: dict[str, Any], tree: Table) -> list[tuple[Loc, RecipeError]]:
+    """What pydantic finds, in our words."""
     try:
-        return Recipe.model_validate_json(json.dumps(written)), []
+        Recipe.model_validate_json(json.dumps(written))
     except ValidationError as error:
-        return None, [fault for _, fault in faults.from_pydantic(error, tree)]
+        return faults.from_pydantic(error, tree)
+    return []
+
+
+def trainer_faults(tree: Table) -> list[tuple[Loc, RecipeError]]:
+    """Keys of `training:` that are not the trainer's, belong elsewhere, or hold what the trainer does not accept."""
+    section = at(tree, ("training",))
+    if not isinstance(section, Table):
+        return []
+    pairs = ((("training", name), _trainer_fault(tree, name)) for name in section.entries)
+    return [(loc, fault) for loc, fault in pairs if fault]
+
+
+def _trainer_fault(tree: Table, name: str) -> RecipeError | None:
+    loc: Loc = ("training", name)
+    if name in describe.keys_of(Training):
+        return _spelled_choice(tree, name)
+    if name in trainer.passed_on():
+        return _passed_on_fault(tree, name)
+    if owner_of(name):
+        message, hint = owned_key(tree, name)
+        return RecipeError(message, key=f"training.{name}", place=key_place(tree, loc), hint=hint)
+    return faults.unknown(tree, loc)
+
+
+def _passed_on_fault(tree: Table, name: str) -> RecipeError | None:
+    loc: Loc = ("training", name)
+    field, node = trainer.passed_on()[name], at(tree, loc)
+    if node is None or (value := plain(node)) is None or field.accepts(value):
+        return None
+    hint = None
+    if isinstance(node, Scalar):
+        readings = faults.readings(node, field.choices, boolean="bool" in field.types)
+        fits = next((each for each in readings if each is not None and field.accepts(each)), None)
+        near = did_you_mean(node.text, field.choices)
+        hint = f"write `{name}: {written(fits)}`" if fits is not None else near and f"did you mean `{near}`?"
+    message = f"needs {field.expects()}, got {faults.seen(node)}"
+    return RecipeError(message, key=f"training.{name}", place=node.place, hint=hint)
+
+
+def _spelled_choice(tree: Table, name: str) -> RecipeError | None:
+    """A wrong word in a key of ours whose words are the trainer's (`optim`, `lr_scheduler_type`)."""
+    node = at(tree, ("training", name))
+    words = trainer.choices_of(name) if name in ("optim", "lr_scheduler_type") else ()
+    if not words or not isinstance(node, Scalar) or not isinstance(node.value, str):
+        return None
+    words = (*words, "auto") if name == "optim" else words
+    if node.value in words:
+        return None
+    near = did_you_mean(node.value, words)
+    hint = f"did you mean `{near}`?" if near else f"write one of {', '.join(words)}"
+    message = f"no such {'optimizer' if name == 'optim' else 'schedule'}: {faults.seen(node)}"
+    return RecipeError(message, key=f"training.{name}", place=node.place, hint=hint)
+
+
+def _empty_sections(tree: Table) -> list[tuple[Loc, RecipeError]]:
+    """Sections whose presence means something, left empty: it could mean the defaults, or none."""
+    found: list[tuple[Loc, RecipeError]] = []
+    for name in ("quantization", "peft", "sweep"):
+        node = tree.entries.get(name)
+        if isinstance(node, Scalar) and node.value is None and not node.text:
+            hint = f"write `{name}: null` for none" + ("" if name == "sweep" else f", `{name}: {{…}}` to have it")
+            found.append(((name,), RecipeError("is empty", key=name, place=tree.keys[name], hint=hint)))
+    return found
+
+
+def _repaired(written: dict[str, Any], bad: list[Loc]) -> tuple[dict[str, Any], list[str]]:
+    """The values without those at fault, with stand-ins for what is then missing, and the sections replaced so."""
+    repaired: dict[str, Any] = json.loads(json.dumps(written))
+    replaced: list[str] = []
+    for loc in bad:
+        _drop(repaired, loc)
+    while True:
+        try:
+            Recipe.model_validate_json(json.dumps(repaired))
+        except ValidationError as error:
+            top = str(error.errors()[0]["loc"][0])
+            replaced.append(top)
+            repaired.pop(top, None)
+            if top in _STAND_INS:
+                repaired[top] = _STAND_INS[top]
+        else:
+            return repaired, replaced
+
+
+def _drop(values: Any, loc: Loc) -> None:
+    for part in loc[:-1]:
+        if isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        else:
+            values = values.get(part) if isinstance(values, dict) else None
+    if isinstance(values, dict):
+        values.pop(loc[-1], None)
 
 
 def slug(text: str) -> str:

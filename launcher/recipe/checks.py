@@ -1,0 +1,347 @@
+"""Values that are each fine and together contradict one another, judged on the recipe alone.
+
+What needs hardware, model or data facts is the plan's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from launcher.errors import RecipeError
+from launcher.recipe.data import Data, EvalSource, Source
+from launcher.recipe.formats import FORMATS
+from launcher.recipe.nodes import Table, path, place_of
+from launcher.recipe.schema import Recipe
+from launcher.recipe.schema_walk import dotted
+from launcher.text import did_you_mean, quote
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """What is wrong at `key`, what to do, and the other keys it depends on."""
+
+    key: str
+    message: str
+    hint: str
+    also: tuple[str, ...] = ()
+
+    def touches(self, keys: Iterable[str]) -> bool:
+        """Whether one of `keys` is, holds or lies in a key that this depends on."""
+        return any(_overlap(mine, other) for mine in (self.key, *self.also) for other in keys)
+
+    def error(self, tree: Table) -> RecipeError:
+        """The fault with its place."""
+        parts = path(tree, self.key)
+        whole = len(parts) == len(self.key.split("."))
+        key = dotted(tree, parts) if whole else self.key
+        return RecipeError(self.message, key=key, place=place_of(tree, self.key), hint=self.hint)
+
+
+def _overlap(one: str, two: str) -> bool:
+    return one == two or one.startswith(f"{two}.") or two.startswith(f"{one}.")
+
+
+def contradictions(recipe: Recipe) -> list[Contradiction]:
+    """Every contradiction within a recipe."""
+    return [
+        *_model(recipe),
+        *_quantization(recipe),
+        *_labels(recipe.data),
+        *(
+            fault
+            for number, source in enumerate(recipe.data.datasets)
+            for fault in _source(recipe.data, source, f"data.datasets.{number}")
+        ),
+        *(
+            fault
+            for number, source in enumerate(recipe.data.eval_datasets)
+            for fault in _eval_source(recipe.data, source, number)
+        ),
+        *_weights(recipe.data),
+        *_schedule(recipe),
+        *_evaluation(recipe),
+        *_launch(recipe),
+    ]
+
+
+def _model(recipe: Recipe) -> Iterator[Contradiction]:
+    model = recipe.model
+    if model.model_name_or_path is None and model.from_config is None:
+        yield Contradiction("model", "names no model", "add `model_name_or_path`, a hub id or a folder")
+    if model.model_name_or_path is not None and model.from_config is not None:
+        yield Contradiction(
+            "model.from_config",
+            "a model to load and one to build",
+            "keep one of `model_name_or_path` and `from_config`",
+            ("model.model_name_or_path",),
+        )
+    if model.from_config is None:
+        return
+    if "model_type" not in model.from_config:
+        yield Contradiction("model.from_config", "has no `model_type`", "add it, for example `model_type: qwen3`")
+    if model.tokenizer_name_or_path is None:
+        yield Contradiction(
+            "model.from_config",
+            "a model built from a configuration has no tokenizer",
+            "add `tokenizer_name_or_path`, a hub id or a folder",
+            ("model.tokenizer_name_or_path",),
+        )
+
+
+def _quantization(recipe: Recipe) -> Iterator[Contradiction]:
+    chosen = recipe.quantization
+    if chosen is None:
+        return
+    if recipe.peft is None and recipe.model.adapter_name_or_path is None:
+        yield Contradiction(
+            "quantization",
+            "quantized weights cannot be trained, and there is no adapter",
+            "add `peft: {r: 16}` (QLoRA), or remove `quantization`",
+            ("peft", "model.adapter_name_or_path"),
+        )
+    if chosen.load_in_4bit and chosen.load_in_8bit:
+        yield Contradiction(
+            "quantization.load_in_8bit",
+            "4 and 8 bits at once",
+            "keep one of `load_in_4bit` and `load_in_8bit`",
+            ("quantization.load_in_4bit",),
+        )
+    if not (chosen.load_in_4bit or chosen.load_in_8bit):
+        yield Contradiction(
+            "quantization", "chooses neither 4 nor 8 bits", "add `load_in_4bit: true`, or remove `quantization`"
+        )
+    if chosen.load_in_8bit and not chosen.load_in_4bit:
+        for name in sorted(each for each in chosen.model_fields_set if each.startswith("bnb_4bit_")):
+            yield Contradiction(
+                f"quantization.{name}",
+                "has no meaning with `load_in_8bit`",
+                "remove it",
+                ("quantization.load_in_8bit",),
+            )
+
+
+def _labels(data: Data) -> Iterator[Contradiction]:
+    """Labels name folders, metrics and `--set` keys, so each stands once."""
+    first: dict[str, str] = {}
+    lists = (("data.datasets", data.datasets), ("data.eval_datasets", data.eval_datasets))
+    for where, sources in lists:
+        for number, source in enumerate(sources):
+            key = f"{where}.{number}.label"
+            if source.label in first:
+                yield Contradiction(
+                    key,
+                    f"{quote(source.label)} is the label of two sources",
+                    "give each its own",
+                    (first[source.label],),
+                )
+            first.setdefault(source.label, key)
+    for number, source in enumerate(data.datasets):
+        if source.label == "all":
+            yield Contradiction(
+                f"data.datasets.{number}.label", "`all` means every source in `from`", "use another label"
+            )
+
+
+def _source(data: Data, source: Source, key: str) -> Iterator[Contradiction]:
+    """Columns and trained tokens against the format."""
+    known = (
+        FORMATS[source.format].columns
+        if source.format
+        else tuple({c for each in FORMATS.values() for c in each.columns})
+    )
+    for name in source.columns:
+        if name not in known:
+            near = did_you_mean(name, known)
+            flipped = next((theirs for theirs, ours in source.columns.items() if ours in known), None)
+            hint = f"columns: {', '.join(sorted(known))}"
+            if flipped == name:
+                hint = f"write `columns: {{{source.columns[name]}: {name}}}`: the format's column first"
+            what = (
+                f"`{source.format}` has no column {quote(name)}"
+                if source.format
+                else f"no format has a column {quote(name)}"
+            )
+            yield Contradiction(
+                f"{key}.columns.{name}", what, f"did you mean `{near}`? {hint}" if near else hint, (f"{key}.format",)
+            )
+    if source.format and data.loss_on != "auto" and data.loss_on not in FORMATS[source.format].allowed_loss_on:
+        allowed = ", ".join(FORMATS[source.format].allowed_loss_on)
+        yield Contradiction(
+            "data.loss_on",
+            f"`{data.loss_on}` is not possible for {quote(source.label)}, whose format is `{source.format}`",
+            f"write `loss_on: auto`; `{source.format}` allows {allowed}",
+            (f"{key}.format",),
+        )
+
+
+def _eval_source(data: Data, source: EvalSource, number: int) -> Iterator[Contradiction]:
+    key = f"data.eval_datasets.{number}"
+    if source.from_ is None:
+        yield from _source(data, source, key)
+        if source.path is None:
+            yield Contradiction(
+                key, "has neither `path` nor `from`", "add `path: FILE`, or `from: all` and `fraction: 0.02`"
+            )
+        if source.fraction is not None:
+            yield Contradiction(
+                f"{key}.fraction", "without `from`", "add `from: all`, or a label of `data.datasets`", (f"{key}.from",)
+            )
+        return
+    labels = ["all", *(each.label for each in data.datasets)]
+    if source.from_ not in labels:
+        near = did_you_mean(source.from_, labels)
+        listed = f"training sources: {', '.join(labels[1:])}; or all"
+        yield Contradiction(
+            f"{key}.from",
+            f"no training source {quote(source.from_)}",
+            f"did you mean `{near}`? {listed}" if near else listed,
+            ("data.datasets",),
+        )
+    if source.fraction is None:
+        yield Contradiction(
+            f"{key}.from",
+            "without `fraction`",
+            "add `fraction: 0.02`, the share of rows to hold out",
+            (f"{key}.fraction",),
+        )
+    for name in ("path", "name", "split", "data_files", "revision", "format", "columns"):
+        if name in source.model_fields_set and getattr(source, name) is not None:
+            yield Contradiction(
+                f"{key}.{name}",
+                "held-out rows are read with their training source",
+                f"remove `{name}`, or remove `from` and `fraction`",
+                (f"{key}.from",),
+            )
+
+
+def _weights(data: Data) -> Iterator[Contradiction]:
+    given = [number for number, source in enumerate(data.datasets) if source.weight is not None]
+    if given and data.mixture.temperature is not None:
+        yield Contradiction(
+            "data.mixture.temperature",
+            "weights from sizes, and weights given",
+            "keep one of `temperature` and `weight`",
+            ("data.datasets",),
+        )
+    for number, source in enumerate(data.datasets):
+        if given and source.weight is None:
+            named = quote(data.datasets[given[0]].label)
+            yield Contradiction(
+                f"data.datasets.{number}.label",
+                f"no `weight`, but {named} has one",
+                "give every source a `weight`, or none",
+                ("data.datasets",),
+            )
+    for label in ("all", *(source.label for source in data.datasets)):
+        held = [(number, each) for number, each in enumerate(data.eval_datasets) if each.from_ in (label, "all")]
+        total = sum(each.fraction or 0 for _, each in held)
+        if total >= 1:
+            yield Contradiction(
+                f"data.eval_datasets.{held[-1][0]}.fraction",
+                f"the held-out shares of {quote(label)} add up to {total:g}",
+                "leave rows to train on: keep the sum below 1",
+                ("data.eval_datasets",),
+            )
+            return
+
+
+def _schedule(recipe: Recipe) -> Iterator[Contradiction]:
+    training = recipe.training
+    if training.max_steps == 0:
+        yield Contradiction("training.max_steps", "trains nothing", "write -1 for whole epochs, or at least 1")
+    if 0 < training.max_steps < training.warmup_steps:
+        yield Contradiction(
+            "training.warmup_steps",
+            f"{training.warmup_steps:g} steps of warm-up in {training.max_steps} steps",
+            "write fewer, or a share below 1",
+            ("training.max_steps",),
+        )
+
+
+def _evaluation(recipe: Recipe) -> Iterator[Contradiction]:
+    evaluation, labels = recipe.evaluation, [each.label for each in recipe.data.eval_datasets]
+    for number, each in enumerate(evaluation.generate):
+        if each.dataset not in labels:
+            near = did_you_mean(each.dataset, labels)
+            listed = f"eval sets: {', '.join(labels)}" if labels else "add it to `data.eval_datasets`"
+            yield Contradiction(
+                f"evaluation.generate.{number}.dataset",
+                f"no eval set {quote(each.dataset)}",
+                f"did you mean `{near}`? {listed}" if near else listed,
+                ("data.eval_datasets",),
+            )
+    if evaluation.eval_steps is not None and not labels:
+        yield Contradiction(
+            "evaluation.eval_steps",
+            "there is no eval set to measure",
+            "add `eval_datasets: [{label: held_out, from: all, fraction: 0.02}]` to `data`",
+            ("data.eval_datasets",),
+        )
+    if evaluation.generate_steps is not None and not evaluation.generate:
+        yield Contradiction(
+            "evaluation.generate_steps",
+            "there is nothing to generate",
+            "add `generate: [{dataset: LABEL}]`",
+            ("evaluation.generate",),
+        )
+    yield from _metrics(recipe, labels)
+
+
+def _metrics(recipe: Recipe, labels: list[str]) -> Iterator[Contradiction]:
+    """Metrics that are watched or judged must be measured."""
+    evaluation = recipe.evaluation
+    losses = [f"eval_{label}_loss" for label in labels]
+    scores = [f"eval_{each.dataset}_{metric}" for each in evaluation.generate for metric in each.metrics]
+    watched = {"checkpoint.keep_best": recipe.checkpoint.keep_best}
+    if evaluation.early_stopping:
+        watched["evaluation.early_stopping.metric"] = evaluation.early_stopping.metric
+    for key, metric in watched.items():
+        if metric is not None:
+            yield from _known_metric(key, metric, losses)
+            if metric in losses and evaluation.eval_steps is None:
+                yield Contradiction(
+                    key,
+                    f"{quote(metric)} is not measured during training",
+                    "add `evaluation: {eval_steps: 200}`",
+                    ("evaluation.eval_steps",),
+                )
+    for number, gate in enumerate(evaluation.gates):
+        yield from _known_metric(f"evaluation.gates.{number}.metric", gate.metric, [*losses, *scores])
+        if gate.min is gate.max is gate.min_delta_vs_base is None:
+            yield Contradiction(
+                f"evaluation.gates.{number}", "has no condition", "add `min`, `max` or `min_delta_vs_base`"
+            )
+
+
+def _known_metric(key: str, metric: str, known: list[str]) -> Iterator[Contradiction]:
+    if metric in known:
+        return
+    near = did_you_mean(metric, known)
+    listed = (
+        f"metrics: {', '.join(known)}"
+        if known
+        else "add an eval set to `data.eval_datasets`: each gives `eval_LABEL_loss`"
+    )
+    hint = f"did you mean `{near}`? {listed}" if near else listed
+    yield Contradiction(key, f"no metric {quote(metric)}", hint, ("data.eval_datasets", "evaluation.generate"))
+
+
+def _launch(recipe: Recipe) -> Iterator[Contradiction]:
+    launch = recipe.launch
+    if launch.gpus is not None:
+        for name in ("nodes", "gpus_per_node", "processes"):
+            if getattr(launch, name) is not None:
+                yield Contradiction(
+                    f"launch.{name}",
+                    "beside `gpus`, which is the number of GPUs in all",
+                    f"keep one of `gpus` and `{name}`",
+                    ("launch.gpus",),
+                )
+    if launch.processes is not None and launch.gpus_per_node is not None:
+        yield Contradiction(
+            "launch.processes",
+            "counts ranks on a machine without GPUs",
+            "keep one of `processes` and `gpus_per_node`",
+            ("launch.gpus_per_node",),
+        )
