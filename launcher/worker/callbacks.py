@@ -74,7 +74,7 @@ class Events(TrainerCallback):
         )
 
     def on_log(
-        self, _: TrainingArguments, state: TrainerState, *__: Any, logs: dict[str, Any] | None = None, **___: Any
+        self, args: TrainingArguments, state: TrainerState, *_: Any, logs: dict[str, Any] | None = None, **__: Any
     ) -> None:
         """One event per logged training step."""
         if not logs or "loss" not in logs:
@@ -91,7 +91,7 @@ class Events(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_s=round((tokens - counted) / (now - before), 1) if now > before else None,
-            memory_gib=round(_memory_gib(), 3),
+            memory_gib=round(_memory_gib(args.device), 3),
             tokens=int(self._tokens_before + tokens),
         )
 
@@ -102,10 +102,10 @@ def _tokens_until(job: Job, step: int) -> float:
     return max(((event["step"], event.get("tokens") or 0) for event in seen), default=(0, 0))[1]
 
 
-def _memory_gib() -> float:
+def _memory_gib(device: torch.device) -> float:
     """Most memory this rank has held: of the GPU, or of the process where there is none."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
