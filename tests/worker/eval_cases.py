@@ -13,6 +13,7 @@ from launcher.runs.paths import RunDir
 from tests.support import tiny
 
 METRICS = ("exact_match", "numeric_match")
+SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 3.0, "max_length": 5}
 
 
 def made_plan(*, method: str = "full", sets: tuple[str, ...] = ("sums",), ranks: int = 1, **fields: Any) -> Plan:
@@ -121,6 +122,37 @@ def on_and_off(root: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {"on": train(root, fields), "off": train(root, fields, evals=False)}
 
 
+def drawn_within_undisturbed() -> list[str]:
+    """States of all generators and modes of a half-frozen model, before and after a block that fails."""
+    import contextlib
+    import random
+
+    import numpy as np
+    import torch
+
+    from launcher.worker.random_state import undisturbed
+
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout()).train()
+    model[1].eval()
+
+    def state() -> str:
+        return repr(
+            [
+                random.getstate(),
+                np.random.get_state(),
+                torch.get_rng_state().tolist(),
+                [m.training for m in model.modules()],
+            ]
+        )
+
+    before = state()
+    with contextlib.suppress(ZeroDivisionError), undisturbed(model):
+        assert not any(module.training for module in model.modules())
+        random.random(), np.random.rand(), torch.rand(1)
+        raise ZeroDivisionError
+    return [before, state()]
+
+
 def train_with_other_dropout(root: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Two trainings that differ in nothing but the random state at their start."""
     import torch
@@ -178,6 +210,7 @@ def losses_of_sets(root: str, fields: dict[str, Any], sizes: list[int]) -> dict[
     data = load_from_disk(str(Path(root) / "run" / "data" / "eval-sums"))
     trainer.train()
     trainer.model.eval()
+    data = data.map(lambda row, i: {"labels": row["input_ids"] if i < 3 else row["labels"]}, with_indices=True)
     total, tokens = 0.0, 0
     for row in data:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
@@ -194,32 +227,38 @@ def losses_of_sets(root: str, fields: dict[str, Any], sizes: list[int]) -> dict[
 
 
 def generated(root: str, fields: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
-    """Answers to the same prompts at several batch sizes, after some training so that answers differ."""
+    """Answers to prompts of 3 to 27 tokens at several batch sizes, by weights so large that any disturbance shows."""
     import warnings
 
+    import torch
+
     from launcher.worker.evaluate import generate_all
-    from launcher.worker.generate import stop_tokens
 
     plan = made_plan(**fields)
     trainer, tokenizer = trainer_for(root, plan, "out")
-    trainer.train()
-    trainer.model.eval()
-    sampling = trainer.model.generation_config
-    sampling.do_sample, sampling.temperature, sampling.top_p = True, 0.6, 0.9
-    lines = (Path(root) / "run" / "data" / "generate-sums.jsonl").read_text().splitlines()
-    prompts = [json.loads(line)["prompt_ids"] for line in lines]
-    spec = dataclasses.replace(plan.evaluation.generate[0], max_new_tokens=16)
-    settings = _settings(trainer, tokenizer)
+    model = trainer.model.eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8 if weight.dim() > 1 else 1)
+    text = tokenizer(tiny.TEXT)["input_ids"]
+    prompts = [text[i : i + 3 + 4 * i] for i in range(7)]
+    spec = dataclasses.replace(plan.evaluation.generate[0], max_new_tokens=12)
+
+    def answers(size: int) -> list[str]:
+        return generate_all(trainer, tokenizer, prompts, dataclasses.replace(spec, batch_size=size))
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        texts = [
-            generate_all(trainer, tokenizer, prompts, dataclasses.replace(spec, batch_size=size)) for size in sizes
-        ]
+        texts = [answers(size) for size in sizes]
+        for key, value in SAMPLING.items():
+            setattr(model.generation_config, key, value)
+        settings = _settings(trainer, tokenizer)
+        with_sampling_settings = answers(sizes[0])
     return {
         "texts": texts,
+        "with_sampling_settings": with_sampling_settings,
         "warnings": [str(w.message) for w in caught],
         "unchanged": settings == _settings(trainer, tokenizer),
-        "stop": stop_tokens(trainer.model, tokenizer),
     }
 
 
