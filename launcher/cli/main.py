@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from launcher.errors import Exit, LauncherError
+from launcher.errors import EnvironmentFault, Exit, LauncherError
 
 
 @dataclass(frozen=True)
@@ -177,22 +177,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         top.print_help()
         return Exit.DONE
-    module = importlib.import_module(f"launcher.cli.{args.verb}")
-    try:
-        return int(module.run(args))
-    except LauncherError as error:
-        from launcher.cli import output
+    return _answer(args)
 
-        output.error(error)
-        if args.traceback or getattr(args, "debug", False):
-            raise
-        return error.exit_code
+
+def _answer(args: argparse.Namespace) -> int:
+    try:
+        return int(importlib.import_module(f"launcher.cli.{args.verb}").run(args))
     except BrokenPipeError:
         # The reader (`| head`) has gone: nothing is left to say, and Python's own flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
     except KeyboardInterrupt:
-        return 130
+        return Exit.LEFT_AT_ONCE
+    except (LauncherError, OSError) as error:
+        return _failed(error, args)
+
+
+def _failed(error: LauncherError | OSError, args: argparse.Namespace) -> int:
+    """Print the error; what the system refuses (a full disk, a forbidden folder) is this machine's fault."""
+    from launcher.cli import output
+
+    if isinstance(error, LauncherError):
+        fault = error
+    else:
+        fault = EnvironmentFault(": ".join(filter(None, [error.strerror or str(error), error.filename])))
+    output.error(fault)
+    if args.traceback or getattr(args, "debug", False):
+        import traceback
+
+        traceback.print_exception(error)
+    return fault.exit_code
 
 
 if __name__ == "__main__":

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from launcher.errors import LauncherError, RecipeErrors
+
+if TYPE_CHECKING:
+    from launcher.executors.pick import Pick
 
 
 def error(fault: LauncherError) -> None:
@@ -13,3 +17,24 @@ def error(fault: LauncherError) -> None:
         print(f"error: {each}", file=sys.stderr)
         if each.hint:
             print(f"hint:  {each.hint}", file=sys.stderr)
+
+
+def picked(pick: Pick) -> None:
+    """Say which run it is and why, before anything starts."""
+    from launcher.executors.pick import describe
+    from launcher.runs import names
+
+    where = names.short(pick.run_dir.root)
+    lines = {
+        "start": f"starting {where}",
+        "continue": f"continuing {where}",
+        "finished": f"{where} is finished; nothing to do",
+        "running": f"{where} is running already",
+    }
+    if pick.differs_from:
+        print(f"the recipe differs from {pick.differs_from.name}:", file=sys.stderr)
+    elif pick.differences:
+        print("allowed changes:", file=sys.stderr)
+    for change in pick.differences:
+        print(f"  {describe(change)}", file=sys.stderr)
+    print(lines[pick.action], file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from launcher.plan import codec
 from launcher.plan.identity import difference
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
+from launcher.render.command import shell_lines
 from launcher.runs import choice, lock, names, record
 from launcher.runs.choice import Action
 from launcher.runs.files import write_json
@@ -91,6 +93,18 @@ def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str]) -> Pick:
         if sets:
             write_json(run_dir.placement, placed)
     return Pick("continue", run_dir)
+
+
+def commands_per_node(run_dir: RunDir) -> tuple[str, ...]:
+    """For a run over several machines, the lines to type on each; empty for a run on this one."""
+    plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
+    if all(job.nodes == 1 for job in plan.jobs):
+        return ()
+    lines = [f"# {run_dir.name} runs on several machines; type these lines where {run_dir.root.resolve()} is shared:"]
+    for job in plan.jobs:
+        what = "once" if job.nodes == 1 else "one line on each machine; HOST is the name of the first"
+        lines += [f"# {job.stage}: {what}", *shell_lines(job, run_dir.root.resolve(), sys.executable)]
+    return tuple(lines)
 
 
 def describe(change: tuple[str, Any, Any]) -> str:

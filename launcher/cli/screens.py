@@ -1,0 +1,231 @@
+"""Runs as people read them: the table of `status`, the screen of one run, the last lines of `run`."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from launcher import text
+from launcher.runs import attempts, checkpoints, events, names, state
+from launcher.runs.attempts import Attempt
+from launcher.runs.paths import RunDir
+from launcher.runs.progress import Progress, progress
+from launcher.runs.state import State
+
+_BARS = "▁▂▃▄▅▆▇█"
+_SPARKS = 10
+
+
+@dataclass(frozen=True)
+class Look:
+    """One run at one moment."""
+
+    run_dir: RunDir
+    state: State
+    seen: Progress
+    attempts: tuple[Attempt, ...]
+    now: float
+
+    @property
+    def where(self) -> str:
+        """This machine, or the one the last attempt ran on."""
+        host = self.attempts[-1].host if self.attempts else platform.node()
+        return "local" if host == platform.node() else host
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the last step, while it runs."""
+        return self.seen.seconds_left if self.state.name == "running" else None
+
+
+def look(run_dir: RunDir) -> Look:
+    """Read a run's files."""
+    found = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
+    return Look(
+        run_dir,
+        state.derive(run_dir),
+        progress(events.read(run_dir.events)),
+        tuple(each for each in found if each),
+        time.time(),
+    )
+
+
+def runs_table(looks: Sequence[Look]) -> str:
+    """All runs, one line each; why a run has failed stands below it, with the command that shows more."""
+    lines = [["RUN", "WHERE", "STATE", "STEP", "LOSS", "HELD-OUT", "ETA"]]
+    lines += [_row(each) for each in looks]
+    shown = text.table(lines, right=frozenset({3, 4})).splitlines()
+    for number in range(len(looks), 0, -1):
+        if looks[number - 1].state.name == "failed":
+            shown.insert(number + 1, f"    {_because(looks[number - 1])}")
+    return "\n".join(shown)
+
+
+def run_screen(each: Look) -> str:
+    """One run: where it stands, how fast, what is safe, what happened, what to type next."""
+    sections = {
+        "speed": _speed(each),
+        "loss": _loss(each),
+        "safe": _safe(each),
+        "history": _history(each),
+        "why": _because(each) if each.state.name == "failed" else None,
+        "next": " · ".join(next_commands(each)),
+    }
+    width = max(len(each.run_dir.name), 7) + 2
+    head = f"{each.run_dir.name.ljust(width)}{each.where} · {_headline(each)}"
+    return "\n".join([head, *(f"{name.ljust(width)}{line}" for name, line in sections.items() if line)])
+
+
+def as_json(each: Look) -> dict[str, Any]:
+    """One run for programs."""
+    seen = each.seen
+    return {
+        "name": each.run_dir.name,
+        "directory": str(each.run_dir.root.resolve()),
+        "where": each.where,
+        "state": each.state.name,
+        "reason": each.state.reason,
+        "step": seen.step,
+        "max_steps": seen.max_steps,
+        "loss": seen.loss,
+        "learning_rate": seen.learning_rate,
+        "tokens_per_s": seen.tokens_per_s,
+        "memory_gib": seen.memory_gib,
+        "seconds_per_step": seen.seconds_per_step,
+        "seconds_left": each.seconds_left,
+        "eval_loss": {name: {"first": seen.first_eval[name], "last": last} for name, last in seen.last_eval.items()},
+        "checkpoint_step": seen.saved_step,
+        "steps_at_risk": seen.at_risk,
+        "attempts": [vars(attempt) for attempt in each.attempts],
+    }
+
+
+def next_commands(each: Look) -> list[str]:
+    """What a person may want to type now."""
+    name = names.typed(each.run_dir)
+    match each.state.name:
+        case "running":
+            return [f"launcher logs {name} -f", f"launcher stop {name} (saves, leaves)"]
+        case "done":
+            return [f"launcher report {name}"]
+        case "failed":
+            return [f"launcher logs {name}", f"launcher run {name} (goes on)"]
+        case _:
+            return [f"launcher run {name} (goes on)"]
+
+
+def final(each: Look) -> str:
+    """The last lines of `launcher run`: what came out, and where it lies."""
+    seen, run_dir = each.seen, each.run_dir
+    lines: list[tuple[str, str | bool]] = [("state", f"{each.run_dir.name} {_headline(each)}"), ("loss", _loss(each))]
+    if seen.saved_step is not None and each.state.name != "done":
+        lines.append(("saved", f"checkpoint-{seen.saved_step}"))
+    lines.append(("result", run_dir.model.exists() and names.short(run_dir.model)))
+    lines.append(("report", run_dir.report.exists() and names.short(run_dir.report)))
+    lines.append(("next", " · ".join(next_commands(each))))
+    return "\n".join(f"{title.ljust(8)}{line}" for title, line in lines if line)
+
+
+def _row(each: Look) -> list[str]:
+    seen, left = each.seen, each.seconds_left
+    word = f"{each.state.name} ({each.state.reason})" if each.state.name == "stopped" else each.state.name
+    return [
+        each.run_dir.name,
+        each.where,
+        word,
+        f"{seen.step}/{seen.max_steps}" if seen.max_steps else "-",
+        "-" if seen.loss is None else f"{seen.loss:.3g}",
+        ", ".join(_change(seen, name) for name in seen.last_eval) or "-",
+        "-" if left is None else text.duration(left),
+    ]
+
+
+def _change(seen: Progress, name: str) -> str:
+    """The latest loss on an eval set, and how far it has moved since the first."""
+    first, last = seen.first_eval[name], seen.last_eval[name]
+    return f"{last:.3g}" if first == last else f"{last:.3g} ({last - first:+.3g})"
+
+
+def _headline(each: Look) -> str:
+    seen = each.seen
+    word: str = each.state.name
+    if word == "running" and each.attempts:
+        word += f" for {text.duration(each.now - each.attempts[-1].started)}"
+    if each.state.reason and word != "failed":
+        word += f" ({each.state.reason})"
+    if not seen.max_steps:
+        return word + (f" · {seen.stage}" if seen.stage and each.state.name == "running" else "")
+    return f"{word} · {seen.step}/{seen.max_steps} {_bar(seen.step / seen.max_steps)} {seen.step / seen.max_steps:.0%}"
+
+
+def _bar(share: float, width: int = 20) -> str:
+    eighths = round(min(max(share, 0), 1) * width * 8)
+    partial = " ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else ""
+    return f"▕{('█' * (eighths // 8) + partial).ljust(width)}▏"
+
+
+def _speed(each: Look) -> str:
+    seen, left = each.seen, each.seconds_left
+    pace = seen.seconds_per_step
+    parts = [
+        seen.tokens_per_s is not None and f"{text.count(seen.tokens_per_s)} tok/s",
+        pace is not None and f"{pace:.3g} s/step",
+        left is not None and f"{text.duration(left)} left",
+        seen.memory_gib is not None and f"peak {seen.memory_gib:.1f} GiB",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _loss(each: Look) -> str:
+    seen = each.seen
+    if seen.loss is None:
+        return ""
+    line = f"{seen.loss:.4g} {sparkline([loss for _, loss in seen.losses])}"
+    held_out = [f"{name} {seen.first_eval[name]:.4g} → {last:.4g}" for name, last in seen.last_eval.items()]
+    return "   ".join([line.rstrip(), " · ".join(held_out)]).rstrip()
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as ten bars or fewer, each the mean of its share; from the lowest to the highest of them."""
+    finite = [value for value in values if abs(value) < float("inf")]
+    if len(finite) < 2:
+        return ""
+    count = min(_SPARKS, len(finite))
+    edges = [len(finite) * number // count for number in range(count + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, span = min(means), max(means) - min(means)
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1)) if span else 0] for value in means)
+
+
+def _safe(each: Look) -> str:
+    choice = checkpoints.newest(each.run_dir)
+    passed = [f"{refused.path.name} {refused.reason}" for refused in choice.passed_over]
+    if choice.checkpoint is None:
+        safe = f"no checkpoint yet: a kill now costs {each.seen.step} steps" if each.seen.step else ""
+    else:
+        ago = text.duration(max(0, each.now - (each.seen.saved_time or each.now)))
+        lost = max(0, each.seen.step - choice.checkpoint.step)
+        cost = f"; a kill now costs {lost} steps" if each.state.name == "running" else ""
+        safe = f"{choice.checkpoint.path.name}, {ago} ago{cost}"
+    return " · ".join(part for part in [safe, *passed] if part)
+
+
+def _history(each: Look) -> str:
+    return " → ".join(_attempt(each, attempt) for attempt in each.attempts)
+
+
+def _attempt(each: Look, attempt: Attempt) -> str:
+    step = each.seen.reached.get(attempt.number)
+    where = f" at step {step}" if step is not None else ""
+    if attempt is each.attempts[-1] and each.state.name == "running":
+        return f"#{attempt.number} running"
+    words = {None: "killed", 0: "done", 85: "stopped, saved", 130: "left at once"}
+    return f"#{attempt.number} {words.get(attempt.code, 'failed')}{where}"
+
+
+def _because(each: Look) -> str:
+    return f"{each.state.reason}  →  {next_commands(each)[0]}"
