@@ -80,26 +80,22 @@ ROWS: dict[str, Row] = {
     "hf_hub_token": Row(FACTORY, "x", note=_CREDENTIAL),
     "cache_dir": Row("transformers", "cache", note="set HF_HOME in the environment"),
     # quantization and adapters
-    "adapter": Row(
-        AXOLOTL, "qlora", {"lora": "peft: {r: 16}", "qlora": "quantization: {load_in_4bit: true}, peft: {r: 16}"}
-    ),
+    "adapter": Row(AXOLOTL, "qlora", {"lora": "peft: {}", "qlora": "quantization: {load_in_4bit: true}, peft: {}"}),
     "finetuning_type": Row(
-        FACTORY, "lora", {"lora": "peft: {r: 16}"}, note="remove it: without `peft` all weights are trained"
+        FACTORY, "lora", {"lora": "peft: {}"}, note="remove it: without `peft` all weights are trained"
     ),
     "full_finetuning": Row(
-        UNSLOTH, False, {"false": "peft: {r: 16}"}, note="remove it: without `peft` all weights are trained"
+        UNSLOTH, False, {"false": "peft: {}"}, note="remove it: without `peft` all weights are trained"
     ),
-    "use_peft": Row(TRL, True, {"true": "peft: {r: 16}"}, note="remove it: without `peft` all weights are trained"),
-    "use_lora": Row(
-        "scripts", True, {"true": "peft: {r: 16}"}, note="remove it: without `peft` all weights are trained"
-    ),
-    "use_qlora": Row("scripts", True, {"true": "quantization: {load_in_4bit: true}, peft: {r: 16}"}),
+    "use_peft": Row(TRL, True, {"true": "peft: {}"}, note="remove it: without `peft` all weights are trained"),
+    "use_lora": Row("scripts", True, {"true": "peft: {}"}, note="remove it: without `peft` all weights are trained"),
+    "use_qlora": Row("scripts", True, {"true": "quantization: {load_in_4bit: true}, peft: {}"}),
     "quantization_bit": Row(
         FACTORY,
         4,
         {
-            "4": "quantization: {load_in_4bit: true}, peft: {r: 16}",
-            "8": "quantization: {load_in_8bit: true}, peft: {r: 16}",
+            "4": "quantization: {load_in_4bit: true}, peft: {}",
+            "8": "quantization: {load_in_8bit: true}, peft: {}",
         },
     ),
     "quantization_type": Row(FACTORY, "nf4", "quantization: {bnb_4bit_quant_type: VALUE}"),

@@ -37,7 +37,7 @@ def read_with_bases(path: Path) -> list[Source]:
     Raises:
         RecipeError: a file that cannot be read, is not strict YAML, stands outside the repository, or extends itself.
     """
-    sources = [_read(str(path), str(path), path, None)]
+    sources = [read_source(path)]
     root = _repository(path)
     while (node := sources[-1].tree.entries.get("extends")) is not None:
         written = _name(node)
@@ -50,6 +50,15 @@ def read_with_bases(path: Path) -> list[Source]:
             raise RecipeError(f"a cycle: {chain}", key="extends", place=node.place, hint="remove one `extends`")
         sources.append(_read(written, shown, base, node.place))
     return sources
+
+
+def read_source(path: Path) -> Source:
+    """One recipe file without its bases.
+
+    Raises:
+        RecipeError: the file cannot be read, or is not strict YAML.
+    """
+    return _read(str(path), str(path), path, None)
 
 
 def merged(sources: list[Source]) -> Table:

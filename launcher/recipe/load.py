@@ -67,6 +67,15 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:
     return LoadedRecipe(recipe, path, bases, tree, {each.shown: each.path.parent for each in sources})
 
 
+def problems(path: Path, sets: Sequence[str] = ()) -> tuple[RecipeError, ...]:
+    """Every fault of the recipe at `path`; none when it is valid."""
+    try:
+        load_recipe(path, sets)
+    except RecipeErrors as errors:
+        return errors.errors
+    return ()
+
+
 def _order(error: RecipeError, files: Sequence[str]) -> tuple[int, int, int]:
     """Files in order, the recipe first, `--set` last; then line and column."""
     place = error.place or Place("")

@@ -72,6 +72,27 @@ def known_part(loc: Sequence[str | int]) -> tuple[Loc, Known]:
     return tuple(parts), known
 
 
+def unknown_locs(tree: Table) -> list[Loc]:
+    """Every key that its section does not know, in the order they were written."""
+    return list(_unknown(tree, Recipe, ()))
+
+
+def _unknown(node: Node, section: type[Section], loc: Loc) -> Iterator[Loc]:
+    entries = node.entries if isinstance(node, Table) else {}
+    for key, below in entries.items():
+        field = keys_of(section).get(key)
+        if field is None:
+            if not (section is Training and key in passed_on()):
+                yield (*loc, key)
+            continue
+        inner, items = section_of(field.annotation), item_section_of(field.annotation)
+        if inner:
+            yield from _unknown(below, inner, (*loc, key))
+        elif items and isinstance(below, Items):
+            for number, item in enumerate(below.items):
+                yield from _unknown(item, items, (*loc, key, number))
+
+
 def dotted(tree: Table, parts: Sequence[str | int]) -> str:
     """The key as messages show it: list items by their label where they have one of their own."""
     node: Node | None = tree

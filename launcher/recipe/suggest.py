@@ -22,12 +22,21 @@ _LISTS = ("datasets", "eval_datasets")
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What replaces a key: `write` in flow YAML, at the top of the recipe or in the item at `item`; or only a note."""
+    """What replaces a key: `template` in flow YAML, at the top of the recipe or in the item at `item`; or only a note.
+
+    VALUE in the template stands for `value`.
+    """
 
     reason: str
-    write: str = ""
+    template: str = ""
+    value: Any = None
     item: Loc | None = None
     note: str = ""
+
+    @property
+    def write(self) -> str:
+        """The line to write, in flow YAML; empty where there is only a note."""
+        return fill(self.template, self.value)
 
 
 def suggest(loc: Loc, node: Node | None) -> Suggestion | None:
@@ -43,14 +52,14 @@ def suggest(loc: Loc, node: Node | None) -> Suggestion | None:
 
 def _from_row(name: str, row: Row, value: Any, item: Loc | None) -> Suggestion:
     reason = f"`{name}` is a name of {row.tools}"
+    if value is None:
+        return Suggestion(reason, note="remove it: it is empty")
     template = _choose(row.write, value)
     if template:
-        return Suggestion(reason, write=fill(template, value))
+        return Suggestion(reason, template, value)
     template = _choose(row.item, value)
-    if template and item:
-        return Suggestion(reason, write=fill(template, value), item=item)
     if template:
-        return Suggestion(reason, write=fill(template, value), item=("data", "datasets", 0))
+        return Suggestion(reason, template, value, item=item or ("data", "datasets", 0))
     return Suggestion(reason, note=row.note or _values(row))
 
 
@@ -118,13 +127,13 @@ def nest(key: str, value: str) -> str:
 def _elsewhere(name: str, value: Any) -> Suggestion | None:
     """The same name as a key of another section, or a dotted key written in one piece."""
     if "." in name and len(known_part(name.split("."))[0]) == len(name.split(".")):
-        return Suggestion("sections are nested", write=nest(name, written(value)))
+        return Suggestion("sections are nested", nest(name, "VALUE"), value)
     keys = homes().get(name, ())
     if not keys:
         return None
     section = keys[0].rpartition(".")[0]
     reason = f"`{name}` belongs in `{section}`" if section else f"`{name}` stands at the top"
-    return Suggestion(reason, write=nest(keys[0], written(value)))
+    return Suggestion(reason, nest(keys[0], "VALUE"), value)
 
 
 def nearest(name: str, loc: Loc) -> str | None:
