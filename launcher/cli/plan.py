@@ -12,7 +12,7 @@ from launcher.plan.facts import gather
 from launcher.plan.make import make_plan
 from launcher.recipe.load import load_recipe
 from launcher.render.command import run_line
-from launcher.render.plan_text import plan_text
+from launcher.render.plan_text import AGAIN, plan_text
 from launcher.render.recipe_yaml import recipe_yaml
 
 
@@ -24,8 +24,9 @@ def run(args: Namespace) -> int:
     if args.json:
         sys.stdout.write(codec.dumps(plan))
         return 0
-    next_line = run_line(args.recipe, sets=args.set, cluster=args.cluster, gpus=args.gpus, here=cluster.here)
-    sys.stdout.write(plan_text(plan, next_line=next_line))
+    next_line = run_line(args.recipe, sets=args.set, cluster=args.cluster, gpus=args.gpus)
+    note = AGAIN if cluster.here else "on a machine with that hardware"
+    sys.stdout.write(plan_text(plan, next_line=next_line, note=note))
     if args.full:
         sys.stdout.write("\n" + recipe_yaml(plan))
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 
-from launcher.catalog.gpus import gpu, is_gpu
 from launcher.cluster import local
 from launcher.cluster.schema import Cluster, Gpu
 from launcher.errors import UsageError
@@ -41,6 +40,8 @@ def load_cluster(name: str, *, gpus: str | None = None, on: str | None = None) -
 
 
 def _named(on: str) -> Cluster:
+    from launcher.catalog.gpus import gpu
+
     name, count = _split(on)
     if not 1 <= count <= _MOST_GPUS:
         raise UsageError(f"--on {on}: {count} GPUs", hint=f"a node holds 1 to {_MOST_GPUS}")
@@ -58,6 +59,8 @@ def _named(on: str) -> Cluster:
 
 def _split(on: str) -> tuple[str, int]:
     """`RTX4090x2` → (`RTX4090`, 2). A whole name comes first: `rtx4090`, too, ends in an x and a number."""
+    from launcher.catalog.gpus import is_gpu
+
     counted = _COUNTED.fullmatch(on)
     if counted and not is_gpu(on) and any(character.isdigit() for character in counted["name"]):
         return counted["name"], int(counted["count"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +109,12 @@ def _is_uuid(entry: str, device: Device) -> bool:
 
 
 def _query() -> tuple[list[Device], tuple[str, ...]]:
-    program = shutil.which("nvidia-smi") or shutil.which(_WSL_NVIDIA_SMI)
+    program = _nvidia_smi()
     if program is None:
         return [], ()
+    # Only machines with a driver pay for these imports.
+    import subprocess
+
     command = [program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
@@ -125,6 +126,12 @@ def _query() -> tuple[list[Device], tuple[str, ...]]:
         said = " ".join((answer.stdout + answer.stderr).split())[:200]
         return [], (f"nvidia-smi ended with code {answer.returncode} ({said}): planned without GPUs",)
     return parse_devices(answer.stdout), ()
+
+
+def _nvidia_smi() -> str | None:
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    candidates = [*(f"{folder}/nvidia-smi" for folder in folders if folder), _WSL_NVIDIA_SMI]
+    return next((path for path in candidates if Path(path).is_file() and os.access(path, os.X_OK)), None)
 
 
 def _device(row: Sequence[str]) -> Device:

@@ -30,7 +30,7 @@ _FLASH = ("flash_attention_2", "flash_attention_3")
 
 def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeError]:
     """Every combination of recipe, hardware and model that cannot train."""
-    return [*_init(loaded), *_numbers(loaded, cluster), *_stored(loaded, facts), *_cadence(loaded)]
+    return [*_init(loaded), *_head(loaded), *_numbers(loaded, cluster), *_stored(loaded, facts), *_cadence(loaded)]
 
 
 def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts, estimate: Estimate) -> tuple[str, ...]:
@@ -44,6 +44,14 @@ def _init(loaded: LoadedRecipe) -> Iterator[RecipeError]:
         if name in _PLAN_OWNED_INIT:
             key = f"model.model_init_kwargs.{name}"
             yield loaded.error("not passed through", key=key, hint=f"it belongs to {_PLAN_OWNED_INIT[name]}")
+
+
+def _head(loaded: LoadedRecipe) -> Iterator[RecipeError]:
+    """TRL's loss reads the output head's weights directly and refuses an adapter there."""
+    targets = loaded.recipe.peft.target_modules if loaded.recipe.peft else ()
+    if targets == "lm_head" or (not isinstance(targets, str) and "lm_head" in targets):
+        hint = "leave it out, or train it whole: `modules_to_save: [lm_head]`"
+        yield loaded.error("the output head takes no adapter", key="peft.target_modules", hint=hint)
 
 
 def _numbers(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[RecipeError]:

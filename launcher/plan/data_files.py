@@ -58,6 +58,8 @@ def expand(path: str, data_files: Sequence[str] = ()) -> tuple[Path, ...]:
         found = _inside(Path(path), data_files)
     else:
         found = [Path(path)]
+    if data_files and not Path(path).is_dir():
+        raise DataPathError(f"{path} is no folder, and `data_files` names files in one", "remove `data_files`")
     for file in found:
         _check(file)
     return tuple(found)

@@ -91,16 +91,26 @@ class _Look:
         written = source.path or ""
         undefined = next((name for name in NAME.findall(written) if name not in self.names), None)
         if undefined:
-            return SourceFacts(undefined=undefined)
+            return SourceFacts(format=source.format, undefined=undefined)
         path = self.resolved(f"{key}.path", written)
         if path is None or not is_local(path):
             return SourceFacts(format=source.format)
         inside = (source.data_files,) if isinstance(source.data_files, str) else source.data_files or ()
+        self.refuse_hub_keys(key, source)
         try:
             return self.local(source, data_files.expand(path, inside))
         except data_files.DataPathError as fault:
             self.faults.append(self.loaded.error(fault.message, key=f"{key}.path", hint=fault.hint))
             return SourceFacts()
+
+    def refuse_hub_keys(self, key: str, source: Source) -> None:
+        hub_only = {"name": source.name, "revision": source.revision, "split": source.split}
+        for name, value in hub_only.items():
+            if value not in (None, "train"):
+                fault = self.loaded.error(
+                    f"`{value}`: files on this machine have no {name}", key=f"{key}.{name}", hint=f"remove `{name}`"
+                )
+                self.faults.append(fault)
 
     def local(self, source: Source, files: tuple[Path, ...]) -> SourceFacts:
         sample = data_files.sample_rows(files[0])

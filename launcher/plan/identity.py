@@ -81,7 +81,10 @@ def _data(recipe: Recipe) -> dict[str, Any]:
     return {
         **_dump(recipe.data, _OUT_OF_DATA),
         "datasets": {source.label: _dump(source, {"label"}) for source in recipe.data.datasets},
-        "eval_datasets": {source.label: _dump(source, {"label"}) for source in held_out},
+        "eval_datasets": {
+            source.label: {"from": source.from_, "fraction": source.fraction, "max_rows": source.max_rows}
+            for source in held_out
+        },
         # Rows come in the order of their sources.
         "order": [source.label for source in recipe.data.datasets],
     }

@@ -28,9 +28,18 @@ def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any]) 
     values["training"] = training
     values["model"] |= {"dtype": choices.dtype.value, "attn_implementation": choices.attention.value}
     values["sharding"] |= {"strategy": choices.strategy.value}
-    if choices.loss_on.value != "auto":
-        values["data"]["loss_on"] = choices.loss_on.value
+    values["data"] |= {
+        "loss_on": choices.loss_on.value,
+        "eval_datasets": [
+            _held_out(source) if source["from"] else source for source in values["data"]["eval_datasets"]
+        ],
+    }
     quantization = values.get("quantization")
     if quantization and quantization["bnb_4bit_compute_dtype"] == "auto":
         quantization["bnb_4bit_compute_dtype"] = choices.precision.value
     return values
+
+
+def _held_out(source: dict[str, Any]) -> dict[str, Any]:
+    """Held-out rows are read with their training source: the other keys of a source have no meaning there."""
+    return {key: source[key] for key in ("label", "from", "fraction", "max_rows")}

@@ -44,7 +44,7 @@ def _filled(job: Job, words: Mapping[str, str]) -> list[str]:
     return [words.get(argument, argument) for argument in job.argv]
 
 
-def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None, here: bool) -> str:
+def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None) -> str:
     """The `launcher run` line that starts what was planned, quoted for a shell.
 
     Args:
@@ -52,10 +52,9 @@ def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None
         sets: `--set` values as they were typed.
         cluster: name of the cluster.
         gpus: `--gpus` as it was typed.
-        here: False when the plan was made for hardware that was only named; then the line is for that machine.
     """
     words = ["launcher", "run", recipe]
     words += [] if cluster == "local" else ["--cluster", cluster]
     words += [] if gpus is None else ["--gpus", gpus]
     words += [word for each in sets for word in ("--set", each)]
-    return shlex.join(words) + ("" if here else "     on that machine")
+    return shlex.join(words)

@@ -12,12 +12,16 @@ from launcher.text import count, table
 _INDENT = 10
 
 
-def plan_text(plan: Plan, *, next_line: str | None = None, run_dir: str | None = None) -> str:
+AGAIN = "again after any stop: the same line"
+
+
+def plan_text(plan: Plan, *, next_line: str | None = None, note: str = AGAIN, run_dir: str | None = None) -> str:
     """The plan for the terminal and for `plan.md`.
 
     Args:
         plan: what was decided.
         next_line: the command to type next, as the reader would type it.
+        note: what to know about that command.
         run_dir: where the run takes place, for the exact commands; default `runs/NAME`.
     """
     sections = [
@@ -27,7 +31,7 @@ def plan_text(plan: Plan, *, next_line: str | None = None, run_dir: str | None =
         _section("CHOSEN", _chosen(plan)),
         *(_section("WARN", [warning]) for warning in plan.warnings),
         _section("SAVE", [_save(plan)]),
-        _section("NEXT", _next(plan, next_line)),
+        _section("NEXT", _next(plan, next_line, note)),
         _section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}"))),
     ]
     return "\n".join([_headline(plan), *(line for section in sections for line in section)]) + "\n"
@@ -118,10 +122,10 @@ def _save(plan: Plan) -> str:
     return f"every {plan.checkpoint.save_steps} steps and at the end; the newest {plan.checkpoint.keep} stay{best}"
 
 
-def _next(plan: Plan, line: str | None) -> list[str]:
+def _next(plan: Plan, line: str | None, note: str) -> list[str]:
     if plan.jobs[-1].nodes > 1:
         return ["type each line below on its node, with HOST the name of the first; all share the run directory"]
-    return [f"{line or 'launcher run ' + plan.name}     again after any stop: the same line"]
+    return [f"{line or 'launcher run ' + plan.name}     {note}"]
 
 
 def _exactly(plan: Plan, run_dir: str) -> Iterator[str]:

@@ -1,0 +1,322 @@
+"""`report.html`: one page on one run, complete in itself, made from the files of the run alone."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from launcher import text
+from launcher.errors import LauncherError
+from launcher.plan import codec
+from launcher.plan.types import Plan
+from launcher.render import evaltable
+from launcher.render.chart import Line, chart, smoothed
+from launcher.render.evaltable import Measure
+from launcher.runs import attempts, events, names, state
+from launcher.runs.attempts import Attempt
+from launcher.runs.files import read_json
+from launcher.runs.paths import RunDir
+from launcher.runs.progress import Progress, progress
+
+_COLOURS = 6
+_WORDS = {None: "killed", 0: "done", 85: "saved and stopped", 130: "left at once"}
+
+
+def html(run_dir: RunDir) -> str:
+    """The page as text. Whatever the run has not produced yet is left out."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(page=_page(run_dir))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """State of the run in one word, and the sentence that goes with it. `kind` chooses the colour."""
+
+    word: str
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows, as text and drawings."""
+
+    name: str
+    subtitle: str
+    verdict: Verdict
+    figures: list[tuple[str, str]]
+    charts: list[tuple[str, list[tuple[str, int, str]], Markup, Markup]]
+    """Title, legend (name, colour, style), wide drawing, narrow drawing."""
+    measures: list[Measure]
+    after: str
+    samples: dict[str, list[tuple[str, str, str | None, str | None]]]
+    warnings: list[str]
+    decisions: list[tuple[str, str, str]]
+    data: list[list[str]]
+    attempts: list[list[str]]
+    facts: list[tuple[str, str]]
+    commands: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the run's files say."""
+
+    run_dir: RunDir
+    plan: Plan | None
+    events: list[dict[str, Any]]
+    seen: Progress
+    attempts: list[Attempt]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def last(self, name: str) -> Mapping[str, Any]:
+        """The newest event of this name; empty when there is none."""
+        return next((event for event in reversed(self.events) if event.get("event") == name), {})
+
+
+def _page(run_dir: RunDir) -> Page:
+    facts = _gather(run_dir)
+    found = evaltable.results(run_dir)
+    measures = evaltable.measures(found)
+    verdict = _verdict(facts)
+    return Page(
+        name=run_dir.name,
+        subtitle=_subtitle(facts.plan),
+        verdict=verdict,
+        figures=list(_figures(facts, measures)),
+        charts=list(_charts(facts)),
+        measures=measures,
+        after=found.after,
+        samples=evaltable.pairs(found),
+        warnings=[*(facts.plan.warnings if facts.plan else ()), *_warnings(facts.events)],
+        decisions=[(each.key, _value(each.value), each.reason) for each in facts.plan.decisions] if facts.plan else [],
+        data=list(_data(facts.data)),
+        attempts=[_attempt(facts, each, verdict) for each in facts.attempts],
+        facts=list(_environment(facts)),
+        commands=_commands(run_dir, verdict),
+    )
+
+
+def _gather(run_dir: RunDir) -> _Facts:
+    seen = events.read(run_dir.events)
+    tried = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
+    return _Facts(
+        run_dir,
+        _plan(run_dir),
+        seen,
+        progress(seen),
+        [each for each in tried if each],
+        read_json(run_dir.data_facts) or {},
+    )
+
+
+def _plan(run_dir: RunDir) -> Plan | None:
+    try:
+        return codec.loads(run_dir.plan.read_text(encoding="utf-8"))
+    except (OSError, LauncherError):
+        return None  # a run whose plan cannot be read still has losses and scores to show
+
+
+def _verdict(facts: _Facts) -> Verdict:
+    """What `status` says, but a run that writes its report as its last act counts as done."""
+    now = state.derive(facts.run_dir)
+    steps = f"{facts.seen.step:,} of {facts.seen.max_steps:,} steps" if facts.seen.max_steps else "no step yet"
+    word: str = now.name
+    if word == "running" and _finished(facts):
+        word = "done"
+    reason = f" · {now.reason}" if now.reason and word != "done" else ""
+    kind = {"done": "good", "failed": "bad"}.get(word, "open")
+    return Verdict(word, kind, steps + reason)
+
+
+def _finished(facts: _Facts) -> bool:
+    """Training ended well, and no attempt has begun since."""
+    for event in reversed(facts.events):
+        if event.get("event") == "end":
+            return event.get("state") == "finished"
+        if event.get("event") in ("attempt", "start", "step"):
+            return False
+    return False
+
+
+def _subtitle(plan: Plan | None) -> str:
+    if plan is None:
+        return ""
+    model = plan.model.name or f"{plan.model.architecture or 'a model'} from its configuration"
+    size = f"{text.count(plan.model.parameters)} parameters" if plan.model.parameters else None
+    method = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[plan.method]
+    rank = f"r {plan.peft['r']}" if plan.peft and "r" in plan.peft else None
+    return " · ".join(part for part in (plan.task, model, size, method, rank, plan.hardware) if part)
+
+
+def _figures(facts: _Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, str]]:
+    seen = facts.seen
+    if seen.max_steps:
+        yield "steps", f"{seen.step:,} / {seen.max_steps:,}"
+    if seen.loss is not None:
+        yield "training loss", f"{seen.loss:.4g}"
+    for each in [m for m in measures if m.name != "loss"][:3] or measures[:3]:
+        yield f"{each.dataset} {each.name}", f"{each.show(each.before)} → {each.show(each.after)}"
+    if seen.tokens_per_s is not None:
+        yield "speed", f"{text.count(seen.tokens_per_s)} tokens/s"
+    if seen.memory_gib is not None:
+        yield "peak memory", f"{seen.memory_gib:.2f} GiB"
+    seconds = _seconds(facts)
+    if seconds is not None:
+        yield "time", text.duration(seconds)
+
+
+def _seconds(facts: _Facts) -> float | None:
+    """Wall time of all attempts; one that was killed counts until its last event, as far as that can be told."""
+    if not facts.attempts:
+        return None
+    last = float(facts.seen.last_time or 0)
+    ends = [each.ended for each in facts.attempts]
+    starts = [each.started for each in facts.attempts[1:]]
+    closed = [
+        end or min([start for start in starts if start > each.started], default=last)
+        for end, each in zip(ends, facts.attempts, strict=True)
+    ]
+    return sum(max(0.0, end - each.started) for end, each in zip(closed, facts.attempts, strict=True))
+
+
+def _charts(facts: _Facts) -> Iterator[tuple[str, list[tuple[str, int, str]], Markup, Markup]]:
+    losses = [(float(step), loss) for step, loss in facts.seen.losses]
+    span = max(5.0, len(losses) / 25)
+    lines = [
+        Line("training, each log", losses, 0, "faint"),
+        Line(f"training, mean of about {span:.0f} logs", smoothed(losses, span), 0),
+    ]
+    for number, (label, points) in enumerate(_eval_losses(facts).items()):
+        lines.append(Line(f"eval {label}", points, 1 + number % (_COLOURS - 1), "marked"))
+    yield from _drawn("Loss", lines, y="loss, nats per token", height=340)
+    rates = [
+        (float(event["step"]), float(event["learning_rate"]))
+        for event in _steps(facts)
+        if event.get("learning_rate") is not None
+    ]
+    yield from _drawn("Learning rate", [Line("learning rate", rates, 0)], y="learning rate", height=180, from_zero=True)
+
+
+def _drawn(
+    title: str, lines: Sequence[Line], *, y: str, height: int, from_zero: bool = False
+) -> Iterator[tuple[str, list[tuple[str, int, str]], Markup, Markup]]:
+    wide, narrow = (
+        chart(lines, x="optimizer step", y=y, width=width, height=height, from_zero=from_zero) for width in (1000, 380)
+    )
+    if wide:
+        legend = [(line.name, line.colour, line.style) for line in lines if line.points]
+        yield title, legend if len(legend) > 1 else [], wide, narrow
+
+
+def _steps(facts: _Facts) -> list[dict[str, Any]]:
+    """Step events of the course that counts: what a later attempt trained again replaces what came before."""
+    made: list[dict[str, Any]] = []
+    for event in facts.events:
+        if event.get("event") in ("start", "resume"):
+            made = [each for each in made if each["step"] <= event.get("step", 0)]
+        elif event.get("event") == "step" and isinstance(event.get("step"), int):
+            made.append(event)
+    return made
+
+
+def _eval_losses(facts: _Facts) -> dict[str, list[tuple[float, float]]]:
+    found: dict[str, dict[int, float]] = {}
+    for event in facts.events:
+        if event.get("event") == "eval" and event.get("loss") is not None:
+            found.setdefault(str(event.get("dataset")), {})[int(event.get("step", 0))] = event["loss"]
+    return {label: [(float(step), loss) for step, loss in sorted(points.items())] for label, points in found.items()}
+
+
+def _warnings(seen: Sequence[Mapping[str, Any]]) -> list[str]:
+    said = [str(event.get("message")) for event in seen if event.get("event") == "warning"]
+    said += [
+        f"saving step {event.get('step')} failed: {event.get('error')}"
+        for event in seen
+        if event.get("event") == "save_failed"
+    ]
+    return list(dict.fromkeys(said))
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Sets and, indented below them, the sources they are made of."""
+    for label, found in (data.get("sets") or {}).items():
+        yield ["set", label, *(_count(found.get(key)) for key in ("rows", "tokens", "trained_tokens")), *_cut(found)]
+        for source, parts in (found.get("sources") or {}).items():
+            yield [
+                "source",
+                source,
+                *(_count(parts.get(key)) for key in ("rows", "tokens", "trained_tokens")),
+                *_cut(parts),
+            ]
+
+
+def _cut(found: Mapping[str, Any]) -> list[str]:
+    return [_count(found.get("truncated")), _count(found.get("dropped"))]
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else ""
+
+
+def _attempt(facts: _Facts, each: Attempt, verdict: Verdict) -> list[str]:
+    latest = each is facts.attempts[-1]
+    open_word = verdict.word if latest and verdict.word in ("running", "done") else "killed"
+    word = _WORDS.get(each.code, "failed") if each.code is not None else open_word
+    length = text.duration(each.ended - each.started) if each.ended else "-"
+    step = facts.seen.reached.get(each.number)
+    return [
+        f"{each.number}", _utc(each.started), length, each.host, "-" if step is None else f"{step:,}", word, each.error or ""
+    ]  # fmt: skip
+
+
+def _environment(facts: _Facts) -> Iterator[tuple[str, str]]:
+    start = facts.last("start")
+    for name, key in (("ranks", "world_size"), ("device", "device"), ("dtype", "dtype"), ("wrapper", "wrapper")):
+        if key in start:
+            yield name, str(start[key])
+    if "trainable" in start and "parameters" in start:
+        share = start["trainable"] / max(1, start["parameters"])
+        yield (
+            "trained",
+            f"{text.count(start['trainable'])} of {text.count(start['parameters'])} parameters ({share:.2%})",
+        )
+    if facts.plan:
+        yield "launcher", facts.plan.launcher_version
+    for package, version in sorted((facts.data.get("versions") or {}).items()):
+        yield package, str(version)
+
+
+def _commands(run_dir: RunDir, verdict: Verdict) -> list[tuple[str, str]]:
+    name = names.typed(run_dir)
+    logs, status = (
+        (f"launcher logs {name}", "what each step and each rank said"),
+        (f"launcher status {name}", "where it stands"),
+    )
+    match verdict.word:
+        case "done":
+            return [(f"ls {names.short(run_dir.model)}", "the result: model or adapter, with its tokenizer"), logs]
+        case "running":
+            return [(f"launcher logs {name} -f", "follow it"), (f"launcher stop {name}", "save and leave"), status]
+        case _:
+            return [(f"launcher run {name}", "go on from the last checkpoint"), logs, status]
+
+
+def _value(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

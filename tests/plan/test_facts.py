@@ -1,0 +1,226 @@
+"""Data files and model configurations as found on this machine."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import EnvironmentFault, RecipeErrors
+from launcher.plan import data_files
+from launcher.plan.facts import gather
+from launcher.plan.model_facts import from_hub
+from tests.support import planning, tiny
+
+
+def sources(folder, *sets, text=planning.RECIPE, cluster=planning.CPU):
+    return gather(planning.recipe(folder, text, sets), cluster).sources
+
+
+def test_rows_are_counted_line_by_line(tmp_path):
+    """Blank lines hold no row, and a last line needs no newline."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n\n{"text": "b"}\n   \n{"text": "c"}')
+    assert data_files.count_rows(path) == data_files.Count(3, exact=True)
+
+
+def test_csv_rows_may_hold_newlines(tmp_path):
+    """Counting lines would find 5."""
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,completion\n"a\nb",c\nd,"e\nf"\n')
+    assert data_files.count_rows(path) == data_files.Count(2, exact=True)
+
+
+@pytest.mark.parametrize("text", ['[{"text": "a"}, {"text": "b"}]', '{"text": "a"}\n{"text": "b"}\n'])
+def test_json_may_be_a_list_or_lines(tmp_path, text):
+    """Both are called .json in the wild."""
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    assert data_files.count_rows(path) == data_files.Count(2, exact=True)
+
+
+def test_large_files_are_extrapolated_and_say_so(tmp_path, monkeypatch):
+    """1,000 equal rows, of which the head holds 100: the sizes' ratio gives 1,000."""
+    path = tmp_path / "rows.jsonl"
+    row = '{"text": "0123456789"}\n'
+    path.write_text(row * 1000)
+    monkeypatch.setattr(data_files, "_COUNT_BYTES", len(row) * 500)
+    monkeypatch.setattr(data_files, "_HEAD_BYTES", len(row) * 100)
+    assert data_files.count_rows(path) == data_files.Count(1000, exact=False)
+
+
+def test_tokens_are_guessed_from_the_columns_that_are_used(tmp_path):
+    """8 + 4 characters are 3 tokens; the id column is not read, and 40 characters are cut at 5 tokens."""
+    rows = [{"id": "x" * 1000, "q": "12345678", "a": "1234"}, {"id": "", "q": "1" * 40, "a": ""}]
+    assert data_files.tokens_per_row(rows, ("q", "a"), max_length=5) == (3 + 5) / 2
+
+
+def test_conversations_count_their_contents_only():
+    """Role names are template text. 8 + 4 characters."""
+    row = {"messages": [{"role": "user", "content": "12345678"}, {"role": "assistant", "content": "1234"}]}
+    assert data_files.tokens_per_row([row], ("messages",), max_length=100) == 3
+
+
+def test_a_glob_is_expanded_in_order(tmp_path):
+    """The order of the files is the order of the rows, on every file system."""
+    for name in ("b", "a", "c"):
+        tiny.jsonl(tmp_path / f"part-{name}.jsonl", tiny.words(4))
+    found = sources(tmp_path, "data.datasets.sums.path=part-*.jsonl")["sums"]
+    assert [Path(path).name for path in found.files] == ["part-a.jsonl", "part-b.jsonl", "part-c.jsonl"]
+    assert found.rows == 12
+
+
+def test_a_folder_stands_for_its_data_files(tmp_path):
+    """A README beside the data is not data; `data_files` chooses."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "README.md").write_text("about")
+    tiny.jsonl(tmp_path / "set" / "a.jsonl", tiny.words(4))
+    tiny.jsonl(tmp_path / "set" / "b.jsonl", tiny.words(5))
+    path = "data.datasets.sums.path=./set"
+    assert sources(tmp_path, path)["sums"].rows == 9
+    assert sources(tmp_path, path, "data.datasets.sums.data_files=b.jsonl")["sums"].rows == 5
+
+
+def fault(folder, *sets):
+    with pytest.raises(RecipeErrors) as caught:
+        sources(folder, *sets)
+    return planning.faults(caught.value)
+
+
+def test_a_missing_file_names_the_nearest_one_and_the_line(tmp_path):
+    """The commonest mistake of all."""
+    text = planning.RECIPE.replace("path: train.jsonl", "path: trian.jsonl")
+    with pytest.raises(RecipeErrors) as caught:
+        sources(tmp_path, text=text)
+    (said,) = planning.faults(caught.value)
+    assert "small.yaml:5:27: data.datasets.sums.path: no file " in said
+    assert f"hint: did you mean {tmp_path / 'train.jsonl'}?" in said
+
+
+def test_a_missing_folder_is_named_and_not_the_file_in_it(tmp_path):
+    """`/datta/x/train.jsonl`: the first part that is wrong."""
+    (tmp_path / "data").mkdir()
+    (said,) = fault(tmp_path, f"data.datasets.sums.path={tmp_path}/datta/x/train.jsonl")
+    assert f"there is no folder {tmp_path / 'datta'}; did you mean {tmp_path / 'data'}?" in said
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    """Reading a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket.jsonl"))
+        (tmp_path / "folder.jsonl").mkdir()
+        assert "is a pipe" in fault(tmp_path, "data.datasets.sums.path=pipe.jsonl")[0]
+        assert "is a socket" in fault(tmp_path, "data.datasets.sums.path=socket.jsonl")[0]
+        assert "holds none of" in fault(tmp_path, "data.datasets.sums.path=folder.jsonl")[0]
+        assert "is a device" in fault(tmp_path, "data.datasets.sums.path=/dev/null")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("empty.jsonl", "is empty"),
+        ("rows.xml", "suffix `.xml`"),
+        ("dangling.jsonl", "is a link to"),
+        ("*.csv", "no file"),
+    ],
+)
+def test_unusable_files_are_refused(tmp_path, name, says):
+    """Each would end in a trace from deep inside a reader."""
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "rows.xml").write_text("<a/>")
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    assert says in fault(tmp_path, f"data.datasets.sums.path={tmp_path / name}")[0]
+
+
+def test_all_missing_files_are_reported_together(tmp_path):
+    """One round trip, not four."""
+    sets = ["data.datasets=[{label: a, path: a.jsonl}, {label: b, path: b.jsonl}]", "model.chat_template_path=c.jinja"]
+    assert len(fault(tmp_path, *sets)) == 3
+
+
+def test_rows_that_fit_no_format_suggest_the_mapping(tmp_path):
+    """GSM8K's columns are question and answer."""
+    (said,) = fault(tmp_path, "data.datasets.sums.columns={}")
+    assert "its first row has `question`, `answer`" in said
+    assert "hint: write `columns: {prompt: question, completion: answer}`" in said
+
+
+def test_the_suggested_mapping_works(tmp_path):
+    """A hint is only given when it does."""
+    assert sources(tmp_path)["sums"].format == "prompt_completion"
+
+
+def test_an_undefined_folder_leaves_the_rows_unknown_and_the_plan_goes_on(tmp_path):
+    """A recipe can be read and planned on a machine that does not have its data."""
+    plan = planning.plan(tmp_path, "data.datasets.sums.path=${data}/train.jsonl")
+    assert plan.estimate.rows is None
+    assert any("`${data}` is not set here (set LAUNCHER_DATA)" in warning for warning in plan.warnings)
+
+
+def test_a_defined_folder_is_used(tmp_path):
+    """The same recipe, with the cluster's folder."""
+    import dataclasses
+
+    cluster = dataclasses.replace(planning.CPU, paths={"data": str(tmp_path)})
+    assert sources(tmp_path, "data.datasets.sums.path=${data}/train.jsonl", cluster=cluster)["sums"].rows == 100
+
+
+@pytest.mark.parametrize("change", ["name=subset", "split=test", "revision=v1"])
+def test_hub_keys_are_refused_for_files(tmp_path, change):
+    """They would be ignored, and a test split that is not one is worse than an error."""
+    assert "files on this machine have no" in fault(tmp_path, f"data.datasets.sums.{change}")[0]
+
+
+def test_a_model_folder_is_read(tmp_path):
+    """A local model plans from its own config.json, and its path stands in the placement."""
+    folder = tiny.model(tmp_path / "tiny-model")
+    made = planning.planned(tmp_path, sets=["model.model_name_or_path=./tiny-model"])
+    assert made.placement["model"] == str(folder)
+    # 384 × 64 embeddings (tied), 2 layers of 64 × (2 × 64 + 2 × 32) + 2 × 16 + 3 × 64 × 128 + 2 × 64, and one norm
+    assert made.plan.model.parameters == 384 * 64 + 2 * (64 * 192 + 32 + 3 * 64 * 128 + 128) + 64
+
+
+def test_a_cached_model_is_read_from_the_hub_cache(tmp_path, monkeypatch):
+    """Layout of huggingface_hub: refs/REVISION names the snapshot."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--me--mine" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(tiny.CONFIG))
+    (tmp_path / "models--me--mine" / "refs").mkdir()
+    (tmp_path / "models--me--mine" / "refs" / "main").write_text("abc")
+    assert from_hub("me/mine", "main").context_length == 512
+    assert from_hub("me/mine", "abc").origin == "the hub cache"
+
+
+def test_a_model_nobody_knows_ends_with_exit_4(tmp_path, monkeypatch):
+    """The network is never asked; the message says where was looked and what to do."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(EnvironmentFault) as caught:
+        planning.plan(tmp_path, "model.model_name_or_path=me/unknown")
+    assert caught.value.exit_code == 4
+    assert str(tmp_path / "hub") in caught.value.message
+    assert "hf download me/unknown" in (caught.value.hint or "")
+
+
+def test_a_model_built_from_a_configuration_needs_no_files(tmp_path):
+    """Tests, demos and benchmarks start from random weights."""
+    (tmp_path / "tok").mkdir()
+    config = json.dumps(tiny.CONFIG)
+    text = planning.RECIPE.replace(
+        "{model_name_or_path: Qwen/Qwen3-0.6B}", f"{{from_config: {config}, tokenizer_name_or_path: ./tok}}"
+    )
+    made = planning.planned(tmp_path, text)
+    assert made.plan.model.from_config == tiny.CONFIG
+    assert made.placement["tokenizer"] == str(tmp_path / "tok")
+
+
+def test_a_stored_quantized_model_is_qlora_and_not_trained_in_full(tmp_path):
+    """A checkpoint that is already in 4 bits is read as such."""
+    tiny.model(tmp_path / "four", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    tiny.model(tmp_path / "gptq", quantization_config={"quant_method": "gptq"})
+    assert planning.plan(tmp_path, "model.model_name_or_path=./four").method == "qlora"
+    for change in (("model.model_name_or_path=./four", "peft=null"), ("model.model_name_or_path=./gptq",)):
+        with pytest.raises(RecipeErrors, match="its weights are stored"):
+            planning.plan(tmp_path, *change)
