@@ -93,7 +93,7 @@ def as_json(each: Look) -> dict[str, Any]:
         "max_steps": seen.max_steps,
         "loss": seen.loss,
         "learning_rate": seen.learning_rate,
-        "tokens_per_s": seen.tokens_per_s,
+        "tokens_per_s": seen.tokens_per_s and round(seen.tokens_per_s, 1),
         "memory_gib": seen.memory_gib,
         "seconds_per_step": seen.seconds_per_step,
         "seconds_left": each.seconds_left,
@@ -223,7 +223,7 @@ def _attempt(each: Look, attempt: Attempt) -> str:
     where = f" at step {step}" if step is not None else ""
     if attempt is each.attempts[-1] and each.state.name == "running":
         return f"#{attempt.number} running"
-    words = {None: "killed", 0: "done", 85: "stopped, saved", 130: "left at once"}
+    words = {None: "killed", 0: "done", 85: "stopped", 130: "left at once"}
     return f"#{attempt.number} {words.get(attempt.code, 'failed')}{where}"
 
 

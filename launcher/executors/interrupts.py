@@ -20,7 +20,9 @@ class Interrupts:
         self._keys = 0
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._take) for number in _ASK}
+        # What was ignored from the start stays ignored: `nohup launcher run …` outlives its terminal.
+        heard = [number for number in _ASK if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._take) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

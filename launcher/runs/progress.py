@@ -18,7 +18,6 @@ class Progress:
     max_steps: int | None = None
     loss: float | None = None
     learning_rate: float | None = None
-    tokens_per_s: float | None = None
     memory_gib: float | None = None
     epoch: float | None = None
     stage: str | None = None
@@ -32,7 +31,7 @@ class Progress:
     attempt: int = 0
     reached: dict[int, int] = field(default_factory=dict)
     """Attempt → the last step it made."""
-    _steps: list[tuple[float, int]] = field(default_factory=list)
+    _steps: list[tuple[float, int, int | None]] = field(default_factory=list)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event. Unknown events and missing fields change nothing."""
@@ -46,8 +45,16 @@ class Progress:
         """Wall time per step over the last steps of this attempt; None before two steps were seen."""
         if len(self._steps) < 2:
             return None
-        (first_time, first), (last_time, last) = self._steps[0], self._steps[-1]
+        (first_time, first, _), (last_time, last, _) = self._steps[0], self._steps[-1]
         return (last_time - first_time) / (last - first) if last > first else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Trained tokens per second of wall time over the same steps."""
+        known = [(time, tokens) for time, _, tokens in self._steps if tokens is not None]
+        if len(known) < 2 or known[-1][0] <= known[0][0]:
+            return None
+        return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
 
     @property
     def seconds_left(self) -> float | None:
@@ -77,8 +84,8 @@ class Progress:
     def _on_step(self, event: Mapping[str, Any]) -> None:
         self.step = event.get("step", self.step)
         self.reached[self.attempt] = self.step
-        self._steps = [*self._steps[-_WINDOW:], (event.get("time", 0.0), self.step)]
-        for name in ("loss", "learning_rate", "tokens_per_s", "memory_gib", "epoch"):
+        self._steps = [*self._steps[-_WINDOW:], (event.get("time", 0.0), self.step, event.get("tokens"))]
+        for name in ("loss", "learning_rate", "memory_gib", "epoch"):
             if event.get(name) is not None:
                 setattr(self, name, event[name])
         if event.get("loss") is not None:

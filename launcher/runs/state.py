@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.errors import Exit
-from launcher.runs import attempts, lock
+from launcher.runs import attempts, checkpoints, lock
 from launcher.runs.paths import RunDir
 
 StateName = Literal["queued", "running", "stopped", "failed", "done"]
@@ -35,7 +35,7 @@ def _after(run_dir: RunDir, number: int) -> State:
     if attempt is None or attempt.code is None:
         return _unattended(run_dir, number)
     if attempt.code == Exit.SAVED_AND_STOPPED:
-        return State("stopped", attempt.error or "saved")
+        return State("stopped", "saved" if checkpoints.folders(run_dir) else "nothing saved yet")
     if attempt.code == Exit.LEFT_AT_ONCE:
         return State("stopped", "left at once")
     return State("failed", attempt.error or f"exit code {attempt.code}")

@@ -5,11 +5,11 @@ from launcher.runs.progress import progress
 
 
 def step(number, time, loss):
-    return {"event": "step", "time": time, "step": number, "loss": loss}
+    return {"event": "step", "time": time, "step": number, "loss": loss, "tokens": 100 * number}
 
 
 def test_speed_and_time_left_come_from_the_steps_of_this_attempt():
-    """20 s between attempts are not step time: 2 s a step, 6 steps left."""
+    """20 s between attempts are not step time: 2 s and 100 tokens a step, 6 steps left."""
     seen = progress([
         {"event": "attempt", "time": 0.0}, {"event": "start", "time": 1.0, "step": 0, "max_steps": 10},
         step(1, 2.0, 5.0), step(2, 4.0, 4.0), {"event": "commit", "time": 4.5, "step": 2}, step(3, 6.0, 3.9),
@@ -18,6 +18,7 @@ def test_speed_and_time_left_come_from_the_steps_of_this_attempt():
     ])  # fmt: skip
     assert seen.seconds_per_step == 2.0
     assert seen.seconds_left == 12.0
+    assert seen.tokens_per_s == 50.0
     assert seen.losses == [(1, 5.0), (2, 4.0), (3, 3.5), (4, 3.0)]
     assert (seen.step, seen.saved_step, seen.at_risk) == (4, 2, 2)
 

@@ -37,6 +37,8 @@ def test_a_run_is_queued_then_running_then_what_its_last_attempt_says(tmp_path):
     note(run_dir, 0, 85, "stopped", 1.0)
     assert state.derive(run_dir) == state.State("stopped", "launcher killed; saved")
     attempts.end(run_dir, attempt, 85)
+    assert state.derive(run_dir) == state.State("stopped", "nothing saved yet")
+    (run_dir.checkpoints / "checkpoint-3").mkdir(parents=True)
     assert state.derive(run_dir) == state.State("stopped", "saved")
     attempts.end(run_dir, attempt, 6, "rank 0 failed")
     assert state.derive(run_dir) == state.State("failed", "rank 0 failed")
