@@ -45,13 +45,8 @@ def _with_adapter(job: Job, model: Any) -> Any:
         raise EnvironmentFault(f"adapter `{where}` cannot be loaded: {str(fault).splitlines()[0]}") from fault
 
 
-def peft_config(job: Job, tokenizer: Any) -> LoraConfig | None:
+def peft_config(job: Job) -> LoraConfig | None:
     """The new adapter to train; None for full fine-tuning, and when an existing adapter is trained on."""
     if job.plan.peft is None or job.plan.model.adapter:
         return None
-    chosen = {key: value for key, value in job.plan.peft.items() if value not in ([], ())}
-    if job.plan.model.add_tokens:
-        # New tokens start as random rows; in a frozen embedding they would stay that.
-        ids = tokenizer.convert_tokens_to_ids(list(job.plan.model.add_tokens))
-        chosen["trainable_token_indices"] = {"embed_tokens": ids}
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **chosen})
+    return LoraConfig(**job.plan.peft)

@@ -5,10 +5,10 @@ Everything is written as files, without torch, so that any test may use it; the 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,4 +285,4 @@ def run_dir(root: Path, made: Plan, placement: Mapping[str, str | list[str]]) ->
 
 def changed(made: Plan, **fields: Any) -> Plan:
     """A copy of a plan with other top-level fields."""
-    return dataclasses.replace(made, **fields)
+    return replace(made, **fields)

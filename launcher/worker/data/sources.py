@@ -71,11 +71,11 @@ def _lines(file: Path) -> Iterator[Raw]:
 
 def _json_row(place: str, line: bytes) -> Raw:
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.decode("utf-8-sig").strip())
     except UnicodeDecodeError as fault:
         return Raw(place, {}, f"is not UTF-8 (byte {fault.start + 1})")
-    except ValueError as fault:
-        return Raw(place, {}, f"is not JSON: {fault}")
+    except json.JSONDecodeError as fault:
+        return Raw(place, {}, f"is not JSON: {fault.msg} at character {fault.pos + 1}")
     return _object(place, value)
 
 

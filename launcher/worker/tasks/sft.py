@@ -45,7 +45,7 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
         args=args,
         train_dataset=load_from_disk(run_dir.prepared("train")),
         processing_class=tokenizer,
-        peft_config=peft_config(job, tokenizer),
+        peft_config=peft_config(job),
         store=CheckpointStore(job, attempt, args.world_size),
     )
 

@@ -1,0 +1,275 @@
+"""The stage `prepare`: formats of files, bad rows, splits, packing, fillers, and when it is skipped."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.plan.types import GeneratePlan, Plan, SourcePlan
+from launcher.runs.paths import RunDir
+from tests.support import tiny, trained, warm
+
+ROWS = tiny.words(10)
+
+
+def run_of(tmp_path: Path, plan: Plan, **files: Path) -> RunDir:
+    """A run directory over these source files, not prepared yet."""
+    placement = {f"data.{label}": str(path) for label, path in files.items()}
+    return tiny.run_dir(tmp_path / "run", plan, {"model": str(tiny.model(tmp_path / "model")), **placement})
+
+
+def facts(run: RunDir) -> dict[str, Any]:
+    return dict(json.loads(run.data_facts.read_text()))
+
+
+def rows(run: RunDir, label: str = "train") -> dict[str, list[list[int]]]:
+    return dict(warm.run("tests.support.cases:prepared", {"run_dir": str(run.root), "label": label}).value)
+
+
+QUESTIONS = SourcePlan("train", "train", columns={"prompt": "question", "completion": "answer"})
+
+
+def written(path: Path, values: list[dict[str, str]]) -> Path:
+    """The same rows in the kind of file that the name asks for."""
+    if path.suffix == ".jsonl":
+        return tiny.jsonl(path, values)
+    if path.suffix == ".json":
+        path.write_text(json.dumps(values))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["question", "answer"])
+            writer.writeheader()
+            writer.writerows(values)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(values), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json", "train.csv", "train.parquet"])
+def test_the_same_rows_from_every_kind_of_file(tmp_path: Path, name: str):
+    """A fingerprint of token ids and labels, so that no kind of file changes a row."""
+    reference = run_of(tmp_path / "a", tiny.plan(source=QUESTIONS), train=written(tmp_path / "ref.jsonl", ROWS))
+    run = run_of(tmp_path / "b", tiny.plan(source=QUESTIONS), train=written(tmp_path / name, ROWS))
+    trained.prepare(reference)
+    trained.prepare(run)
+
+    assert facts(run)["sets"]["train"]["rows"] == 10
+    assert facts(run)["sets"]["train"]["sha256"] == facts(reference)["sets"]["train"]["sha256"]
+
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]})
+BAD = {
+    "not json": ('{"messages": [', "is not JSON: Expecting value at character 15"),
+    "array": ("[1, 2]", "is a JSON array, a row is an object such as {…}"),
+    "no column": ('{"text": "x"}', "has no column `messages`"),
+    "null": ('{"messages": null}', "column `messages` is null"),
+    "a string": ('{"messages": "Hi"}', "`messages` is of type str, wanted a list of messages"),
+    "empty": ('{"messages": []}', "`messages` is an empty list"),
+    "no role": (
+        '{"messages": [{"from": "human", "value": "Hi"}]}',
+        "`messages[0]` has no `role` (it has: from, value)",
+    ),
+    "content": (
+        '{"messages": [{"role": "user", "content": 5}]}',
+        "`messages[0].content` is of type int, wanted a string",
+    ),
+    "no answer": ('{"messages": [{"role": "user", "content": "Hi"}]}', "has no assistant message"),
+    "too long": (
+        json.dumps({"messages": [{"role": "user", "content": "a b " * 60}, {"role": "assistant", "content": "c"}]}),
+        "has no trained token within max_length 64: the answer begins at token ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_is_named_with_file_line_and_reason(tmp_path: Path, kind: str):
+    """Nobody should have to search a file of a million rows."""
+    line, reason = BAD[kind]
+    (tmp_path / "train.jsonl").write_text(f"{GOOD}\n{line}\n{GOOD}\n")
+    run = run_of(tmp_path, tiny.plan(), train=tmp_path / "train.jsonl")
+    note = trained.prepare(run, code=2)
+
+    assert note["cause"] == "data"
+    assert note["error"].startswith(f"{tmp_path}/train.jsonl:2: {reason}")
+    assert "on_bad_row: drop" in note["hint"]
+    assert not run.data_facts.exists()
+
+
+def test_bad_rows_are_dropped_counted_and_listed(tmp_path: Path):
+    """Dropping is a choice, and never a silent one."""
+    (tmp_path / "train.jsonl").write_text(f"{GOOD}\n{{}}\n{GOOD}\n[]\n")
+    data = {"on_bad_row": "drop", "max_bad_fraction": 0.5}
+    run = run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl")
+    trained.prepare(run)
+
+    assert facts(run)["sets"]["train"]["sources"]["train"] | {"tokens": 0} == {
+        "rows": 2, "tokens": 0, "truncated": 0, "dropped": 2,
+    }  # fmt: skip
+    listed = [json.loads(line) for line in run.bad_rows.read_text().splitlines()]
+    assert [bad["place"] for bad in listed] == [f"{tmp_path}/train.jsonl:2", f"{tmp_path}/train.jsonl:4"]
+
+
+def test_too_many_bad_rows_stop_even_when_they_may_be_dropped(tmp_path: Path):
+    (tmp_path / "train.jsonl").write_text(f"{GOOD}\n{{}}\n")
+    data = {"on_bad_row": "drop", "max_bad_fraction": 0.4}
+    note = trained.prepare(run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl"), code=2)
+
+    assert note["error"].endswith("50.0% of source `train`, `max_bad_fraction` is 40.0%")
+
+
+def test_columns_that_fit_no_format_are_answered_with_the_line_to_write(tmp_path: Path):
+    run = run_of(tmp_path, tiny.plan(), train=tiny.jsonl(tmp_path / "train.jsonl", ROWS))
+    note = trained.prepare(run, code=2)
+
+    assert "columns `question`, `answer`" in note["error"]
+    assert note["hint"] == "add `columns: {prompt: question, completion: answer}` to the source"
+
+
+def test_a_missing_file_is_a_fault_of_the_environment(tmp_path: Path):
+    run = run_of(tmp_path, tiny.plan(), train=tmp_path / "gone.jsonl")
+    note = trained.prepare(run, code=4)
+
+    assert note["error"] == f"{tmp_path}/gone.jsonl: no such data file"
+
+
+def split_plan(**data: Any) -> Plan:
+    held = SourcePlan("held", None, held_out_from="all", fraction=0.2)
+    return tiny.plan(
+        source=QUESTIONS,
+        eval_sources=(held,),
+        generate=(GeneratePlan("held", ("exact_match",), 8, None, 4),),
+        data=data,
+    )
+
+
+def test_held_out_rows_are_in_no_training_row(tmp_path: Path):
+    """Copies of a held-out row leave training as well, or the measured loss would be that of seen rows."""
+    run = run_of(tmp_path, split_plan(), train=tiny.jsonl(tmp_path / "train.jsonl", [*tiny.words(50), *tiny.words(50)]))
+    trained.prepare(run)
+    train, held = rows(run), rows(run, "eval-held")
+
+    assert len(held["input_ids"]) == 20
+    assert not {tuple(row) for row in train["input_ids"]} & {tuple(row) for row in held["input_ids"]}
+    questions = [json.loads(line) for line in run.prepared("generate-held.jsonl").read_text().splitlines()]
+    assert len(questions) == 20
+    assert {"question": questions[0]["prompt"], "answer": questions[0]["reference"]} in tiny.words(50)
+
+
+def test_the_split_follows_the_seed(tmp_path: Path):
+    """The same seed, the same split; another seed, another one."""
+    data = tiny.jsonl(tmp_path / "train.jsonl", tiny.words(50))
+    runs = [run_of(tmp_path / name, split_plan(seed=seed), train=data) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    for run in runs:
+        trained.prepare(run)
+    first, again, other = (facts(run)["sets"]["eval-held"]["sha256"] for run in runs)
+
+    assert first == again
+    assert first != other
+
+
+def test_rows_are_filled_up_to_whole_batches(tmp_path: Path):
+    """10 rows, 4 to a step: 2 fillers of two pad tokens without labels, 3 steps per epoch, 6 in 2 epochs."""
+    run = run_of(tmp_path, tiny.plan(source=QUESTIONS), train=tiny.jsonl(tmp_path / "train.jsonl", ROWS))
+    trained.prepare(run)
+    train = rows(run)
+
+    assert [facts(run)[name] for name in ("steps_per_epoch", "max_steps")] == [3, 6]
+    assert [facts(run)["sets"]["train"][name] for name in ("rows", "fillers")] == [10, 2]
+    assert train["input_ids"][10:] == [[0, 0], [0, 0]]
+    assert train["labels"][10:] == [[-100, -100], [-100, -100]]
+
+
+def test_packed_rows_keep_their_examples_apart(tmp_path: Path):
+    """Lengths of the examples in a packed row add up to the row; no token is lost."""
+    run = run_of(
+        tmp_path, tiny.plan(source=QUESTIONS, data={"packing": True}), train=tiny.jsonl(tmp_path / "t.jsonl", ROWS)
+    )
+    trained.prepare(run)
+    train, known = rows(run), facts(run)["sets"]["train"]
+    packed = train["input_ids"][: known["rows"]]
+
+    assert [sum(lengths) for lengths in train["seq_lengths"]] == [len(row) for row in train["input_ids"]]
+    assert sum(len(lengths) for lengths in train["seq_lengths"][: known["rows"]]) == 10
+    assert sum(map(len, packed)) == known["tokens"]
+    assert max(map(len, packed)) <= 64
+
+
+def test_long_rows_are_cut_and_counted(tmp_path: Path):
+    """A text of 5 tokens more than `max_length` is cut by 5."""
+    texts = [{"text": "a" * 3}, {"text": "Q" * 70}]
+    run = run_of(tmp_path, tiny.plan(global_size=1), train=tiny.jsonl(tmp_path / "train.jsonl", texts))
+    trained.prepare(run)
+
+    assert [len(row) for row in rows(run)["input_ids"]] == [4, 64]
+    assert facts(run)["sets"]["train"]["sources"]["train"]["truncated"] == 1
+
+
+def test_prepare_is_skipped_until_something_it_depends_on_changes(tmp_path: Path):
+    """Tokenising a large set again for nothing would cost every restart hours."""
+    data = tiny.jsonl(tmp_path / "train.jsonl", ROWS)
+    run = run_of(tmp_path, tiny.plan(source=QUESTIONS), train=data)
+    trained.prepare(run)
+    before = run.prepared("train").stat().st_mtime_ns
+    trained.prepare(run)
+    assert run.prepared("train").stat().st_mtime_ns == before
+
+    longer = replace(tiny.plan(source=QUESTIONS, epochs=4.0))
+    tiny.run_dir(run.root, longer, json.loads(run.placement.read_text()))
+    trained.prepare(run)
+    assert run.prepared("train").stat().st_mtime_ns == before
+    assert facts(run)["max_steps"] == 12
+
+    tiny.jsonl(data, tiny.words(11))
+    trained.prepare(run)
+    assert facts(run)["sets"]["train"]["rows"] == 11
+
+
+def test_a_moved_run_does_not_need_its_data_files(tmp_path: Path):
+    """What was prepared travels with the run directory."""
+    data = tiny.jsonl(tmp_path / "train.jsonl", ROWS)
+    run = run_of(tmp_path, tiny.plan(source=QUESTIONS), train=data)
+    trained.prepare(run)
+    data.unlink()
+
+    trained.prepare(run)
+
+
+def test_an_interrupted_prepare_is_done_again(tmp_path: Path):
+    """`data.json` is written last; without it nothing counts."""
+    run = run_of(tmp_path, tiny.plan(source=QUESTIONS), train=tiny.jsonl(tmp_path / "train.jsonl", ROWS))
+    trained.prepare(run)
+    expected = facts(run)["sets"]["train"]["sha256"]
+    run.data_facts.unlink()
+    next(run.prepared("train").glob("*.arrow")).write_bytes(b"torn")
+    trained.prepare(run)
+
+    assert facts(run)["sets"]["train"]["sha256"] == expected
+    assert len(rows(run)["input_ids"]) == 12
+
+
+def test_a_model_from_a_config_is_the_same_for_the_same_seed(tmp_path: Path):
+    """Written once by prepare, so that everything after it loads with from_pretrained."""
+    config = {key: value for key, value in tiny.CONFIG.items() if key != "vocab_size"}
+    seeds = {"a": 1, "b": 1, "c": 2}
+    runs = {}
+    for name, seed in seeds.items():
+        plan = tiny.plan(source=QUESTIONS, model_plan={"name": None, "from_config": config}, trainer={"seed": seed})
+        placement = {
+            "tokenizer": str(tiny.tokenizer(tmp_path / "tokenizer")),
+            "data.train": str(tiny.jsonl(tmp_path / "train.jsonl", ROWS)),
+        }
+        runs[name] = tiny.run_dir(tmp_path / name, plan, placement)
+        trained.prepare(runs[name])
+    hashes = {name: trained.weights(run.base) for name, run in runs.items()}
+
+    assert hashes["a"] == hashes["b"] != hashes["c"]
+    assert json.loads((runs["a"].base / "config.json").read_text())["vocab_size"] == tiny.VOCABULARY
+    trained.train(runs["a"])
