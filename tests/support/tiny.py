@@ -81,21 +81,23 @@ def jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def tokenizer(folder: Path, *, chat_template: str | None = CHATML) -> Path:
-    """A byte-level BPE tokenizer with 384 tokens: `<|im_end|>` ends a text, `<|endoftext|>` pads."""
+def tokenizer(
+    folder: Path, *, chat_template: str | None = CHATML, vocabulary: int = VOCABULARY, texts: Iterable[str] = ()
+) -> Path:
+    """A byte-level BPE tokenizer, trained on our own text and `texts`: `<|im_end|>` ends a text, `<|endoftext|>` pads."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     fast = Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     samples = [row["question"] + " " + row["answer"] for row in words(200)]
-    fast.train_from_iterator([TEXT, *samples], trainer)
+    fast.train_from_iterator([TEXT, *samples, *texts], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     fast.save(str(folder / "tokenizer.json"))
     config = {

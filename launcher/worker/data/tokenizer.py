@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def write_tokenizer(job: Job) -> Any:
     if tokenizer.pad_token is None:
         raise DataError("the tokenizer has neither pad_token nor eos_token")
     tokenizer.save_pretrained(job.run_dir.tokenizer)
+    tokenizer.model_max_length = sys.maxsize  # rows are cut here, at `data.max_length`; a warning would mislead
     return tokenizer
 
 
