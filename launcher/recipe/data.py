@@ -5,13 +5,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from launcher.recipe.formats import FormatName
+from launcher.recipe.patterns import LABEL
 from launcher.recipe.section import Section
 
 
 class Source(Section):
     """Where rows come from. `path`, `name`, `split`, `data_files` and `revision` mean what they mean to `datasets.load_dataset`."""
 
-    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    label: str = Field(pattern=LABEL)
     """Name of this source in tables, metrics and `--set data.datasets.LABEL.…`."""
 
     path: str | None = None
@@ -42,13 +43,13 @@ class TrainSource(Source):
     path: str
     """A file, a glob or a folder beside the recipe (jsonl, json, csv, parquet), or a hub id."""
 
-    weight: float | None = Field(None, gt=0)
+    weight: float | None = Field(None, gt=0, le=1_000_000_000)
     """Share of this source in the mixture, relative to the other weights."""
 
-    max_epochs: float | None = Field(None, gt=0)
+    max_epochs: float | None = Field(None, gt=0, le=10_000)
     """How often this source may repeat within the mixture."""
 
-    max_rows: int | None = Field(None, ge=1)
+    max_rows: int | None = Field(None, ge=1, le=1_000_000_000_000)
     """Read at most this many rows."""
 
 
@@ -61,7 +62,7 @@ class EvalSource(Source):
     fraction: float | None = Field(None, gt=0, lt=1)
     """Share of rows held out, chosen by `mixture.seed`."""
 
-    max_rows: int | None = Field(None, ge=1)
+    max_rows: int | None = Field(None, ge=1, le=1_000_000_000_000)
     """Use at most this many rows."""
 
 
@@ -71,7 +72,7 @@ class Mixture(Section):
     unit: Literal["tokens", "rows"] = "tokens"
     """What `weight` counts."""
 
-    temperature: float | None = Field(None, gt=0)
+    temperature: float | None = Field(None, gt=0, le=1000)
     """Weights from sizes instead: size to the power 1/temperature."""
 
     stopping_strategy: Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"] = (

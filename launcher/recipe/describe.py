@@ -8,17 +8,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from launcher.recipe.patterns import WORDS
 from launcher.recipe.section import Section
 
-SLUG = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-TIME_LIMIT = r"^([0-9]+-)?[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$"
-
-PATTERNS = {
-    SLUG: "a slug (1 to 64 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit)",
-    LABEL: "a label (1 to 64 letters, digits, `_` or `-`, starting with a letter or digit)",
-    TIME_LIMIT: "a time as HH:MM:SS or D-HH:MM:SS",
-}
 _NAMES = {
     int: "a whole number",
     float: "a number",
@@ -103,7 +95,7 @@ def _type(member: Any, limits: dict[str, Any]) -> str:
     if isinstance(member, type) and issubclass(member, Section):
         return f"a mapping ({', '.join(keys_of(member))})"
     if member is str and "pattern" in limits:
-        return PATTERNS.get(limits["pattern"], "text")
+        return WORDS[limits["pattern"]]
     word = _NAMES.get(origin or member, str(member))
     return word + _range(limits) if member in (int, float) else word
 

@@ -21,7 +21,7 @@ class Generate(Section):
     max_new_tokens: int = Field(256, ge=1, le=100_000)
     """Longest answer in tokens."""
 
-    max_rows: int | None = Field(None, ge=1)
+    max_rows: int | None = Field(None, ge=1, le=100_000_000)
     """Score only the first rows of the set."""
 
     batch_size: int = Field(16, ge=1, le=4096)
@@ -34,7 +34,7 @@ class Harness(Section):
     tasks: tuple[str, ...] = Field(min_length=1)
     """Task names."""
 
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(None, ge=1, le=100_000_000)
     """Examples per task."""
 
     when: Literal["end"] = "end"
@@ -47,7 +47,7 @@ class EarlyStopping(Section):
     metric: str
     """Metric to watch (`eval_LABEL_loss`)."""
 
-    patience: int = Field(3, ge=1)
+    patience: int = Field(3, ge=1, le=1_000_000)
     """Evaluations without improvement before stopping."""
 
 
@@ -70,7 +70,7 @@ class Gate(Section):
 class Evaluation(Section):
     """How the model is measured. Evaluation never changes the training: the random state is saved and restored around it."""
 
-    eval_steps: int | None = Field(None, ge=1)
+    eval_steps: int | None = Field(None, ge=1, le=100_000_000)
     """Optimizer steps between two evaluations of the loss; left out, only before and after training."""
 
     per_device_eval_batch_size: int = Field(8, ge=1, le=4096)
@@ -79,7 +79,7 @@ class Evaluation(Section):
     generate: tuple[Generate, ...] = ()
     """Sets on which answers are generated and scored, before and after training."""
 
-    generate_steps: int | None = Field(None, ge=1)
+    generate_steps: int | None = Field(None, ge=1, le=100_000_000)
     """Also generate and score every so many optimizer steps."""
 
     harness: Harness | None = None

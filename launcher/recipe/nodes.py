@@ -128,7 +128,7 @@ def nearest_place(tree: Table, parts: Sequence[str | int]) -> Place:
     for depth in range(len(parts) - 1, 0, -1):
         if place := key_place(tree, parts[:depth]):
             return place
-    return Place(tree.place.source)
+    return tree.place
 
 
 def place_of(tree: Table, key: str) -> Place:
@@ -137,7 +137,7 @@ def place_of(tree: Table, key: str) -> Place:
     whole = at(tree, parts)
     if whole is not None and len(parts) == len(key.split(".")):
         return whole.place
-    return (key_place(tree, parts) if parts else None) or Place(tree.place.source)
+    return (key_place(tree, parts) if parts else None) or tree.place
 
 
 def walk(node: Node, key: str = "") -> Iterator[tuple[str, Node]]:

@@ -189,6 +189,13 @@ PASSED_ON: dict[str, Limits] = {
 }
 
 
+WORDS: dict[str, tuple[str, ...]] = {
+    "include_num_input_tokens_seen": ("all", "non_padding", "no"),
+    "pad_to_multiple_of": ("auto",),
+}
+"""Words that a field accepts where SFTConfig's types do not list them."""
+
+
 def owner_of(name: str) -> tuple[str, str] | None:
     """The section (or `plan`) that owns a field of SFTConfig, and what to do instead; None when `training:` does."""
     return next(((owner, names[name]) for owner, names in OWNED.items() if name in names), None)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from launcher.recipe.patterns import ACCOUNT, PROJECT, REPOSITORY, TIME_LIMIT
 from launcher.recipe.section import Section
 
 Auto = Literal["auto"]
@@ -25,10 +26,10 @@ class Sharding(Section):
 class Checkpoint(Section):
     """When the run is saved and what is kept."""
 
-    save_steps: int = Field(200, ge=1)
+    save_steps: int = Field(200, ge=1, le=100_000_000)
     """Optimizer steps between two checkpoints. The last step is always saved."""
 
-    save_total_limit: int = Field(3, ge=1)
+    save_total_limit: int = Field(3, ge=1, le=100_000)
     """Newest complete checkpoints to keep."""
 
     keep_best: str | None = None
@@ -41,10 +42,10 @@ class Tracking(Section):
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Trackers to report to; each needs its package."""
 
-    project: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$")
+    project: str | None = Field(None, pattern=PROJECT)
     """Project (experiment, for MLflow) the run appears under; default: `launcher`."""
 
-    entity: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    entity: str | None = Field(None, pattern=ACCOUNT)
     """W&B user or team."""
 
     tags: tuple[str, ...] = ()
@@ -85,8 +86,8 @@ class Launch(Section):
     processes: int | None = Field(None, ge=1, le=64)
     """Ranks on a machine without GPUs; default 1."""
 
-    time_limit: str | None = None
-    """Longest time of one job, `HH:MM:SS` or `D-HH:MM:SS`; quoted. Default: what the partition allows."""
+    time_limit: str | None = Field(None, pattern=TIME_LIMIT)
+    """Longest time of one job, `HH:MM:SS` or `D-HH:MM:SS`. Default: what the partition allows."""
 
     max_requeues: int = Field(10, ge=0, le=1000)
     """How often a preempted job may start again."""
@@ -95,7 +96,7 @@ class Launch(Section):
 class PushToHub(Section):
     """Upload of the result to the hub."""
 
-    repo: str
+    repo: str = Field(pattern=REPOSITORY)
     """`organisation/name`."""
 
     private: bool = True

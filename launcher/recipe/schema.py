@@ -7,6 +7,7 @@ from pydantic import Field
 from launcher.recipe.data import Data
 from launcher.recipe.evaluation import Evaluation
 from launcher.recipe.model import Model
+from launcher.recipe.patterns import SLUG
 from launcher.recipe.peft import Peft
 from launcher.recipe.quantization import Quantization
 from launcher.recipe.run import Checkpoint, Export, Launch, Sharding, Sweep, Tracking
@@ -23,8 +24,8 @@ class Recipe(Section):
     extends: str | None = None
     """A recipe to start from: `launcher:base/NAME.yaml` or a path. Mappings merge, lists replace, null deletes."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    """Slug that names the run directory; default: the file's name."""
+    name: str = Field(pattern=SLUG)
+    """Slug that names the run directory (not inherited from a base); default: the file's name."""
 
     task: Literal["sft"] = "sft"
     """What is trained: `sft`, supervised fine-tuning of a causal language model."""

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from launcher.recipe.ownership import PASSED_ON, Limits
+from launcher.recipe.ownership import PASSED_ON, WORDS, Limits
 
 _PATH = Path(__file__).parent / "trainer_schema.json"
 _PYTHON: dict[str, tuple[type, ...]] = {
@@ -20,7 +20,7 @@ _PYTHON: dict[str, tuple[type, ...]] = {
     "list": (list,),
     "null": (type(None),),
 }
-_WORDS = {"text": "text", "bool": "true or false", "mapping": "a mapping", "list": "a list"}
+_TYPES = {"text": "text", "bool": "true or false", "mapping": "a mapping", "list": "a list"}
 
 
 @cache
@@ -59,7 +59,7 @@ class TrainerField:
         """What the field accepts, in words."""
         number = "a whole number" if "int" in self.types else "a number" if "float" in self.types else ""
         parts = [number + _range(self.limits)] if number else []
-        parts += [word for each, word in _WORDS.items() if each in self.types and not (each == "text" and self.choices)]
+        parts += [word for each, word in _TYPES.items() if each in self.types and not (each == "text" and self.choices)]
         if self.choices:
             parts.append(f"one of {', '.join(self.choices)}")
         return ", or ".join(parts)
@@ -78,7 +78,9 @@ def choices_of(name: str) -> tuple[str, ...]:
 
 
 def _field(name: str, read: dict[str, Any], limits: Limits) -> TrainerField:
-    return TrainerField(name, tuple(read["types"]), read["default"], tuple(read.get("choices", ())), limits)
+    return TrainerField(
+        name, tuple(read["types"]), read["default"], tuple(read.get("choices", WORDS.get(name, ()))), limits
+    )
 
 
 def _range(limits: Limits) -> str:

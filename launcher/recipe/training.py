@@ -35,7 +35,7 @@ class Training(Section):
     lr_scheduler_type: str = "linear"
     """Shape of the learning-rate schedule, by transformers' names (`linear`, `cosine`, `constant_with_warmup`, …)."""
 
-    warmup_steps: float = Field(0, ge=0)
+    warmup_steps: float = Field(0, ge=0, le=100_000_000)
     """Steps of rising learning rate; below 1, a share of all steps."""
 
     optim: str = "auto"
@@ -44,7 +44,7 @@ class Training(Section):
     activation_checkpointing: bool | Auto = "auto"
     """Recompute activations in the backward pass instead of keeping them: less memory, about a third more compute."""
 
-    logging_steps: float = Field(1, gt=0)
+    logging_steps: float = Field(1, gt=0, le=100_000_000)
     """Optimizer steps between two entries of loss and learning rate."""
 
     seed: int = Field(42, ge=0, lt=2**32)

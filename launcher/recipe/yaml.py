@@ -203,6 +203,12 @@ class _Reader:
                 f"more than {MAX_NODES:,} values after aliases are expanded", self._place(event), "write fewer aliases"
             )
 
+    def _after(self, mark: Any) -> str:
+        """What follows a mark; nothing means that something was never closed, and where it opened says more."""
+        return "\n".join(
+            [line[mark.column * (not n) :] for n, line in enumerate(self.text.splitlines()[mark.line :])]
+        ).strip()
+
     def _place(self, event: Any) -> Place:
         return Place(self.source, event.start_mark.line + 1, event.start_mark.column + 1)
 
@@ -212,6 +218,8 @@ class _Reader:
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> RecipeError:
         mark = error.problem_mark or error.context_mark
+        if mark is not None and error.context_mark and not self._after(mark):
+            mark = error.context_mark
         if mark is None:
             return self._error("not YAML", Place(self.source), "check the file")
         lines = [*self.text.splitlines(), ""]
@@ -228,11 +236,11 @@ class _Reader:
 def _syntax_hint(problem: str) -> str:
     if "mapping values are not allowed" in problem:
         return "one `key: value` per line; put text that holds `: ` in quotes"
-    if "block end" in problem or "block collection" in problem:
+    if "block end" in problem or "block collection" in problem or "'-' indicator" in problem:
         return "check the indentation: keys of one section start in one column"
     if "," in problem or "flow" in problem:
         return "check that every `[` and `{` is closed, with commas between entries"
-    if "quoted scalar" in problem:
+    if "end of stream" in problem:
         return "close the quotes"
     if "cannot start any token" in problem:
         return "put the value in quotes"
