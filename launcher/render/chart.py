@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 _MOST_POINTS = 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 12, 40
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ def chart(lines: Sequence[Line], *, x: str, y: str, width: int, height: int, fro
     )
 
 
-def smoothed(points: Sequence[Point], span: float) -> list[Point]:
-    """Exponential moving average whose weights reach back about `span` points; the start is not pulled towards zero."""
-    keep, total, weight = 1 - 1 / max(span, 1), 0.0, 0.0
+def smoothed(points: Sequence[Point], span: int) -> list[Point]:
+    """Mean of `span` points around each one; towards both ends of as many as lie evenly around it, so nothing lags."""
+    kept = _finite(points)
+    sums = [0.0, *accumulate(y for _, y in kept)]
     made = []
-    for x, y in _finite(points):
-        total, weight = keep * total + (1 - keep) * y, keep * weight + (1 - keep)
-        made.append((x, total / weight if weight else y))
+    for i, (x, _) in enumerate(kept):
+        reach = min(i, len(kept) - 1 - i, span // 2)
+        made.append((x, (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)))
     return made
 
 
@@ -120,10 +122,7 @@ def _axes(lines: Sequence[Line], x: str, y: str, *, from_zero: bool) -> Axes:
     ys = [value for line in lines for value in _extent(line)]
     low, high = (0.0 if from_zero else min(ys)), max(ys)
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    x_low, x_high = min(xs), max(xs)
-    return Axes(
-        x, y, (x_low, x_high if x_high > x_low else x_low + 1), (low if from_zero else low - margin, high + margin)
-    )
+    return Axes(x, y, (min(0.0, *xs), max(1.0, *xs)), (low if from_zero else low - margin, high + margin))
 
 
 def _extent(line: Line) -> tuple[float, float]:

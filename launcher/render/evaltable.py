@@ -30,18 +30,23 @@ class Measure:
             return None
         return (self.after < self.before) == (self.name == "loss")
 
-    def show(self, value: float | None, *, sign: str = "") -> str:
-        """A value in the unit of this measure: percent for shares, else as it is. `sign` is `+` for changes."""
+    def show(self, value: float | None) -> str:
+        """A value in the unit of this measure: percent for shares; losses with three decimals, scores with one."""
         if value is None:
             return "-"
-        return f"{100 * value:{sign}.1f} %" if self.name in _SHARES else f"{value:{sign}.4g}"
+        if self.name in _SHARES:
+            return f"{100 * value:.1f} %"
+        return f"{value:.3f}" if self.name == "loss" else f"{value:.1f}"
 
     @property
     def change(self) -> str:
-        """The difference, with its sign; `-` when it cannot be compared."""
+        """The difference with its sign, for shares in percentage points; `-` when it cannot be compared."""
         if self.before is None or self.after is None:
             return "-"
-        return self.show(self.after - self.before, sign="+")
+        difference = self.after - self.before
+        if self.name in _SHARES:
+            return f"{100 * difference:+.1f} pt"
+        return f"{difference:+.3f}" if self.name == "loss" else f"{difference:+.1f}"
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,11 @@ def answers(run_dir: RunDir, number: int = 3) -> str:
     """The first answers of each generated set, before and after training; empty when none were generated."""
     blocks = []
     for label, samples in pairs(results(run_dir)).items():
-        for prompt, reference, before, after in samples[:number]:
+        for row, (prompt, reference, before, after) in enumerate(samples[:number], 1):
             lines = [("prompt", prompt), ("expected", reference), ("before", before), ("after", after)]
-            blocks.append("\n".join([label, *(f"  {name:<9} {_one_line(text)}" for name, text in lines)]))
+            blocks.append(
+                "\n".join([f"{label}, row {row}", *(f"  {name:<9} {_one_line(text)}".rstrip() for name, text in lines)])
+            )
     return "\n".join(blocks)
 
 
@@ -114,7 +121,9 @@ def pairs(found: Results) -> dict[str, list[tuple[str, str, str | None, str | No
 def _numbers(record: Mapping[str, Any] | None) -> dict[tuple[str, str], float | None]:
     if record is None:
         return {}
-    made: dict[tuple[str, str], float | None] = {(label, "loss"): loss for label, loss in record.get("losses", {}).items()}
+    made: dict[tuple[str, str], float | None] = {
+        (label, "loss"): loss for label, loss in record.get("losses", {}).items()
+    }
     for label, found in record.get("sets", {}).items():
         made |= {(label, name): value for name, value in found["metrics"].items()}
     return made

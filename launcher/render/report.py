@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,16 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """One chart for wide and one for narrow screens. The legend names lines that can be seen."""
+
+    title: str
+    legend: list[Line]
+    wide: Markup
+    narrow: Markup
+
+
+@dataclass(frozen=True)
 class Page:
     """All that the template shows, as text and drawings."""
 
@@ -57,8 +67,7 @@ class Page:
     subtitle: str
     verdict: Verdict
     figures: list[tuple[str, str]]
-    charts: list[tuple[str, list[tuple[str, int, str]], Markup, Markup]]
-    """Title, legend (name, colour, style), wide drawing, narrow drawing."""
+    charts: list[Drawing]
     measures: list[Measure]
     after: str
     samples: dict[str, list[tuple[str, str, str | None, str | None]]]
@@ -145,7 +154,7 @@ def _finished(facts: _Facts) -> bool:
     """Training ended well, and no attempt has begun since."""
     for event in reversed(facts.events):
         if event.get("event") == "end":
-            return event.get("state") == "finished"
+            return bool(event.get("state") == "finished")
         if event.get("event") in ("attempt", "start", "step"):
             return False
     return False
@@ -163,12 +172,12 @@ def _subtitle(plan: Plan | None) -> str:
 
 def _figures(facts: _Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, str]]:
     seen = facts.seen
-    if seen.max_steps:
-        yield "steps", f"{seen.step:,} / {seen.max_steps:,}"
     if seen.loss is not None:
         yield "training loss", f"{seen.loss:.4g}"
     for each in [m for m in measures if m.name != "loss"][:3] or measures[:3]:
-        yield f"{each.dataset} {each.name}", f"{each.show(each.before)} → {each.show(each.after)}"
+        both = each.before is not None and each.after is not None
+        shown = f"{each.show(each.before)} → {each.show(each.after)}" if both else each.show(each.after or each.before)
+        yield f"{each.dataset} {each.name}", shown
     if seen.tokens_per_s is not None:
         yield "speed", f"{text.count(seen.tokens_per_s)} tokens/s"
     if seen.memory_gib is not None:
@@ -192,12 +201,12 @@ def _seconds(facts: _Facts) -> float | None:
     return sum(max(0.0, end - each.started) for end, each in zip(closed, facts.attempts, strict=True))
 
 
-def _charts(facts: _Facts) -> Iterator[tuple[str, list[tuple[str, int, str]], Markup, Markup]]:
+def _charts(facts: _Facts) -> Iterator[Drawing]:
     losses = [(float(step), loss) for step, loss in facts.seen.losses]
-    span = max(5.0, len(losses) / 25)
+    span = max(5, len(losses) // 25) | 1
     lines = [
         Line("training, each log", losses, 0, "faint"),
-        Line(f"training, mean of about {span:.0f} logs", smoothed(losses, span), 0),
+        Line(f"training, mean of {span} logs", smoothed(losses, span), 0),
     ]
     for number, (label, points) in enumerate(_eval_losses(facts).items()):
         lines.append(Line(f"eval {label}", points, 1 + number % (_COLOURS - 1), "marked"))
@@ -210,15 +219,13 @@ def _charts(facts: _Facts) -> Iterator[tuple[str, list[tuple[str, int, str]], Ma
     yield from _drawn("Learning rate", [Line("learning rate", rates, 0)], y="learning rate", height=180, from_zero=True)
 
 
-def _drawn(
-    title: str, lines: Sequence[Line], *, y: str, height: int, from_zero: bool = False
-) -> Iterator[tuple[str, list[tuple[str, int, str]], Markup, Markup]]:
+def _drawn(title: str, lines: Sequence[Line], *, y: str, height: int, from_zero: bool = False) -> Iterator[Drawing]:
     wide, narrow = (
         chart(lines, x="optimizer step", y=y, width=width, height=height, from_zero=from_zero) for width in (1000, 380)
     )
     if wide:
-        legend = [(line.name, line.colour, line.style) for line in lines if line.points]
-        yield title, legend if len(legend) > 1 else [], wide, narrow
+        legend = [line for line in lines if line.points]
+        yield Drawing(title, legend if len(legend) > 1 else [], wide, narrow)
 
 
 def _steps(facts: _Facts) -> list[dict[str, Any]]:
@@ -319,4 +326,4 @@ def _value(value: Any) -> str:
 
 
 def _utc(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
