@@ -126,6 +126,8 @@ class Screen(Lines):
 
         seen = self.progress
         grid = Table.grid(padding=(0, 1))
+        grid.add_column()
+        grid.add_column(no_wrap=True, overflow="ellipsis")
         bar: ProgressBar | str = ""
         if seen.max_steps:
             bar = ProgressBar(total=seen.max_steps, completed=seen.step, width=24)
@@ -147,7 +149,7 @@ def step_line(seen: Progress) -> str:
         f"step {seen.step}/{seen.max_steps or '?'}",
         None if seen.loss is None else f"loss {seen.loss:.4g}",
         None if seen.learning_rate is None else f"lr {seen.learning_rate:.3g}",
-        None if seen.tokens_per_s is None else f"{text.count(seen.tokens_per_s)} tok/s",
+        None if seen.tokens_per_s is None else f"{text.count(round(seen.tokens_per_s))} tok/s",
         None if left is None else f"{text.duration(left)} left",
         None if seen.memory_gib is None else f"{seen.memory_gib:.1f} GiB",
     ]

@@ -172,7 +172,7 @@ def _speed(each: Look) -> str:
     seen, left = each.seen, each.seconds_left
     pace = seen.seconds_per_step
     parts = [
-        seen.tokens_per_s is not None and f"{text.count(seen.tokens_per_s)} tok/s",
+        seen.tokens_per_s is not None and f"{text.count(round(seen.tokens_per_s))} tok/s",
         pace is not None and f"{pace:.3g} s/step",
         left is not None and f"{text.duration(left)} left",
         seen.memory_gib is not None and f"peak {seen.memory_gib:.1f} GiB",

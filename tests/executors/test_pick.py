@@ -1,0 +1,162 @@
+"""Which run a command means: the same mathematics continues, other mathematics gets a directory of its own."""
+
+import json
+import shutil
+import threading
+
+import pytest
+
+from launcher.cluster.schema import Cluster
+from launcher.errors import DataError, EnvironmentFault, UsageError
+from launcher.executors import pick, prepared
+from launcher.plan import codec
+from launcher.plan.make import Planned
+from launcher.runs import lock, names, record
+from launcher.runs.paths import RunDir
+from tests.executors import stages
+
+CPU = Cluster("local", None, gpus_per_node=0, cpus_per_node=2, memory_gib=8)
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A recipe's plan with its data and model in place."""
+    data, model = tmp_path / "in" / "train.jsonl", tmp_path / "in" / "model"
+    model.mkdir(parents=True)
+    data.write_text('{"text": "a"}\n')
+
+    def make(**identity):
+        job = stages.job("train", "note(0, 0, 'finished')")
+        return Planned(stages.made(job, **identity), {"model": str(model), "data.train": [str(data)]})
+
+    return make
+
+
+def prepare(run_dir, size=14, sha256="b3c0a1ce6ae2dbd2ee9ac0a0e9e7ab2ba0d9ff1b6ee0b6e2d45a7f1e4ad5e5a1"):
+    """`data.json` as the stage leaves it: what it read."""
+    run_dir.data_facts.write_text(json.dumps({"files": {"data.train": [["train.jsonl", size, sha256]]}}))
+
+
+def test_no_run_starts_one_and_the_same_recipe_continues_it(planned, tmp_path):
+    """A run directory appears whole: plan, placement, recipe, record."""
+    first = pick.by_recipe(tmp_path / "runs", planned(seed=1))
+    assert (first.action, first.run_dir.name) == ("start", "tiny")
+    assert codec.loads(first.run_dir.plan.read_text()).identity == {"seed": 1}
+    assert prepared.placement(first.run_dir) == planned().placement
+    assert record.read(first.run_dir).identity == {"seed": 1}
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny"]
+
+    again = pick.by_recipe(tmp_path / "runs", planned(seed=1))
+    assert (again.action, again.run_dir) == ("continue", first.run_dir)
+
+
+def test_a_changed_recipe_starts_name_2_and_says_what_changed(planned, tmp_path):
+    """And each of the two is found again by its own recipe."""
+    runs = tmp_path / "runs"
+    pick.by_recipe(runs, planned(seed=1, lr=0.1))
+    second = pick.by_recipe(runs, planned(seed=2, lr=0.1))
+    assert (second.action, second.run_dir.name) == ("start", "tiny-2")
+    assert second.differences == (("seed", 1, 2),)
+    assert pick.describe(second.differences[0]) == "seed: 1 → 2"
+    assert pick.by_recipe(runs, planned(seed=1, lr=0.1)).run_dir.name == "tiny"
+    assert pick.by_recipe(runs, planned(seed=2, lr=0.1)).run_dir.name == "tiny-2"
+    assert pick.by_recipe(runs, planned(seed=3, lr=0.1)).run_dir.name == "tiny-3"
+
+
+def test_a_finished_run_is_finished_and_a_locked_one_is_running(planned, tmp_path):
+    """Neither is touched."""
+    runs = tmp_path / "runs"
+    run_dir = pick.by_recipe(runs, planned(seed=1)).run_dir
+    with lock.hold(run_dir):
+        assert pick.by_recipe(runs, planned(seed=1)).action == "running"
+    run_dir.done.touch()
+    assert pick.by_recipe(runs, planned(seed=1)).action == "finished"
+
+
+def test_ten_starts_at_once_make_one_run(planned, tmp_path):
+    """Impatient fingers and cron jobs must not make NAME-2 of the same recipe."""
+    found, gate = [], threading.Barrier(10)
+
+    def race():
+        gate.wait()
+        found.append(pick.by_recipe(tmp_path / "runs", planned(seed=1)))
+
+    threads = [threading.Thread(target=race) for _ in range(10)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert {each.run_dir.name for each in found} == {"tiny"}
+    assert [each.action for each in found].count("start") == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_is_no_run_is_not_written_into(planned, tmp_path):
+    """It may be anything of anybody."""
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="exists and is not a run"):
+        pick.by_recipe(tmp_path / "runs", planned(seed=1))
+
+
+def test_continue_takes_only_the_changes_that_were_named(planned, tmp_path):
+    """A whole section may be named at once; a name that merely begins alike is another key."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(**{"a.x": 1, "ab": 1})).run_dir
+    changed = planned(**{"a.x": 2, "ab": 2})
+    run_dir.done.touch()
+    with pytest.raises(UsageError, match="ab: 1 → 2") as caught:
+        pick.by_continue(run_dir, changed, allowed=["a"])
+    assert caught.value.hint == "to go on all the same: --allow-change ab"
+    assert run_dir.done.exists()
+
+    assert pick.by_continue(run_dir, changed, allowed=["a", "ab"]).action == "continue"
+    assert not run_dir.done.exists()
+    known = record.read(run_dir)
+    assert known.identity == {"a.x": 2, "ab": 2}
+    assert [(each["key"], each["old"], each["new"]) for each in known.changes] == [("a.x", 1, 2), ("ab", 1, 2)]
+    assert pick.by_recipe(tmp_path / "runs", changed).action == "continue"
+
+
+def test_data_that_changed_after_it_was_prepared_is_refused(planned, tmp_path):
+    """A run that went on with other rows would be neither the old experiment nor a new one."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    prepare(run_dir, size=99)
+    with pytest.raises(DataError, match=r"train\.jsonl had 99 bytes and now has 14"):
+        pick.by_recipe(tmp_path / "runs", planned(seed=1))
+    with pytest.raises(DataError):
+        pick.by_run(run_dir, CPU, ())
+    assert pick.by_recipe(tmp_path / "runs", planned(seed=2)).action == "start"
+    assert pick.by_continue(run_dir, planned(seed=1), allowed=[pick.DATA_FILES]).action == "continue"
+    assert not run_dir.data_facts.exists()
+
+
+def test_a_moved_run_says_which_set_brings_its_model_back(planned, tmp_path):
+    """Absolute paths stand in the placement only, and `--set` changes them there."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    moved = RunDir(shutil.move(run_dir.root, tmp_path / "elsewhere"))
+    shutil.move(tmp_path / "in" / "model", tmp_path / "model")
+    assert pick.by_run(names.find(tmp_path / "runs", str(moved.root)), CPU, ()).action == "continue"
+
+    key = "model.model_name_or_path"
+    with pytest.raises(EnvironmentFault) as caught:
+        prepared.check_placement(moved, data=True)
+    assert caught.value.message == f"{tmp_path / 'in' / 'model'} is not on this machine (`{key}`)"
+    assert caught.value.hint == f"say where it is: `launcher run {moved.root} --set {key}=PATH`"
+
+    pick.by_run(moved, CPU, [f"{key}={tmp_path / 'model'}"])
+    prepared.check_placement(moved, data=True)
+
+    (tmp_path / "in" / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"data\.datasets\.train\.path"):
+        prepared.check_placement(moved, data=True)
+    prepared.check_placement(moved, data=False)
+
+
+@pytest.mark.parametrize(
+    "given", ["training.seed=1", "model.model_name_or_path=/no/such/folder", "peft", "data.datasets.train.path=/none"]
+)
+def test_of_an_existing_run_only_paths_can_be_set(given, planned, tmp_path):
+    """Anything else is a change of the recipe."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    before = run_dir.placement.read_bytes()
+    with pytest.raises(UsageError):
+        pick.by_run(run_dir, CPU, [given])
+    assert run_dir.placement.read_bytes() == before
