@@ -13,6 +13,7 @@ from launcher.errors import DataError, EnvironmentFault, RecipeError, RecipeErro
 from launcher.plan import data_files
 from launcher.plan.formats import sniff
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
+from launcher.plan.presets import Preset, load_preset
 from launcher.recipe.data import Source
 from launcher.recipe.load import LoadedRecipe
 from launcher.recipe.paths import is_local, resolve
@@ -40,10 +41,11 @@ class Facts:
     """Everything `make_plan` knows beyond recipe and hardware.
 
     `paths` holds the local paths of `tokenizer` and `adapter`; `prepared` is the `data.json` of a run that
-    has prepared this data already.
+    has prepared this data already; `preset` is the sharding preset.
     """
 
     model: ModelFacts
+    preset: Preset
     sources: dict[str, SourceFacts] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     chat_template: str | None = None
@@ -60,6 +62,7 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
 
     Raises:
         RecipeErrors: data, tokenizer or template paths that lead nowhere, all at once.
+        RecipeError: a sharding preset that was edited to something that is not read.
         EnvironmentFault: the model's configuration is not on this machine.
     """
     look = _Look(loaded, cluster.paths, [])
@@ -68,7 +71,8 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
     template = look.chat_template()
     if look.faults:
         raise RecipeErrors(look.faults)
-    return Facts(look.model(), sources, paths, template, _prepared(data_json) if data_json else None)
+    prepared = _prepared(data_json) if data_json else None
+    return Facts(look.model(), load_preset("ddp"), sources, paths, template, prepared)
 
 
 @dataclass(frozen=True)

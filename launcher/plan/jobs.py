@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.cluster.schema import Cluster
+from launcher.plan.presets import Preset
 from launcher.plan.types import Decision, Job
 from launcher.plan.world import World
 
@@ -13,10 +14,11 @@ _SAVE_S = 600
 _MOST_THREADS_BESIDE_A_GPU = 8
 
 
-def jobs(name: str, cluster: Cluster, world: World) -> tuple[tuple[Job, ...], Decision]:
+def jobs(name: str, cluster: Cluster, world: World, preset: Preset) -> tuple[tuple[Job, ...], Decision]:
     """`prepare` on the CPU, then `train` under torchrun; and the decision on threads."""
     threads = _threads(cluster, world)
-    environment = {"OMP_NUM_THREADS": str(threads.value), **_visible(cluster)}
+    shared = preset.environment if world.size > 1 else {}
+    environment = {"OMP_NUM_THREADS": str(threads.value), **_visible(cluster), **shared}
     prepare = Job(
         "prepare",
         (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "prepare"),

@@ -64,7 +64,7 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
     expected = estimate(recipe.data, recipe.training, sizes.global_size, facts)
-    stages, threads = jobs(recipe.name, cluster, ranks)
+    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset)
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,
