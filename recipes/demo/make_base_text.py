@@ -1,7 +1,8 @@
-"""Write the text that recipes/demo/base.yaml trains the base model on, to build/demo/base.jsonl (the same bytes every time).
+"""Write the text that recipes/demo/base.yaml trains the base model on: `python recipes/demo/make_base_text.py [FILE]`.
 
-Plain text about the demo's shop: notes on messages, counting and spelling, stock records, lists read back. Nothing in
-it is a ticket, so the base model knows the words and how to look something up, and not the demo's answer.
+Plain text about the demo's shop, by default in build/demo/base.jsonl (the same bytes every time): lines about single
+facts, stock records, short and long messages with questions about them. Nothing in it is a ticket or a chat turn: the
+base model learns what the words mean and how to look something up, not the demo's answer.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import shop
-from shop import pick
+from shop import Request, pick
 
 OUT = Path(__file__).parents[2] / "build" / "demo" / "base.jsonl"
 DOCUMENTS = 60_000
-WISHES = {
-    "order": ("to buy something", "to order"),
-    "cancel": ("to call it off", "to cancel"),
-    "return": ("to give it back", "to return it"),
-    "track": ("to know where it is", "to track it"),
-}
+REASONS = {"order": "to order", "cancel": "to cancel", "return": "to return it", "track": "to track it"}
+
+
+def answers(wanted: Request) -> list[str]:
+    """Questions about a request, each with its short answer."""
+    return [
+        f"Who? {wanted.name}.",
+        f"Where? {wanted.town}.",
+        f"What? {wanted.colour} {wanted.item}.",
+        f"How many? {wanted.quantity}.",
+        f"When? {wanted.day[:3] if wanted.day else 'not said'}.",
+    ]
 
 
 def shuffled(rng: random.Random, options: list[str]) -> list[str]:
@@ -30,69 +37,71 @@ def shuffled(rng: random.Random, options: list[str]) -> list[str]:
     return [option for _, option in sorted((rng.random(), option) for option in options)]
 
 
-def note(rng: random.Random) -> str:
-    """A message and what somebody in the shop noted about it: questions with short answers, in any order."""
+def line(rng: random.Random, *, of_goods: bool) -> str:
+    """One fact of what or of who, where and when, with the question it answers: "It is for Leeds. Where? Leeds."."""
     wanted = shop.request(rng, held_out=False)
-    answers = [
-        f"{pick(rng, ('Who writes?', 'The name?', 'Who is it?'))} {wanted.name}.",
-        f"{pick(rng, ('Which town?', 'Where?', 'The town?'))} {wanted.town}.",
-        f"{pick(rng, ('What?', 'Which item?', 'The item?'))} {wanted.colour} {wanted.item}.",
-        f"{pick(rng, ('How many?', 'The quantity?', 'The number?'))} {wanted.quantity}.",
-        f"{pick(rng, ('When?', 'Which day?', 'The day?'))} {wanted.day[:3] if wanted.day else 'not said'}.",
-        f"{pick(rng, ('What for?', 'The wish?', 'The intent?'))} {pick(rng, WISHES[wanted.intent])}.",
-    ]
-    said = pick(rng, ("A customer writes:", "From the post:", "This came today:", "Message:"))
-    return f"{said} {shop.message(rng, wanted)}\n" + " ".join(shuffled(rng, answers))
+    who, where, what, how_many, _ = answers(wanted)
+    if of_goods:
+        return f"I see {shop.goods(rng, wanted)}. {pick(rng, (what, how_many))}"
+    day = wanted.day or "Monday"
+    facts = (
+        (pick(rng, (f"My name is {wanted.name}.", f"{wanted.name} here.", f"Regards, {wanted.name}.")), who),
+        (pick(rng, (f"Send it to {wanted.town}.", f"We live in {wanted.town}.", f"It is for {wanted.town}.")), where),
+        (pick(rng, (f"It was on {day}.", f"Not before {day}.", f"Come by {day}.")), f"When? {day[:3]}."),
+    )
+    return " ".join(pick(rng, facts))
 
 
-def words(rng: random.Random) -> str:
-    """How words are counted and shortened (`One jug, seven jugs. Friday is Fri for short.`)."""
-    lines = []
-    for _ in range(6):
-        item, day, quantity = pick(rng, shop.ITEMS), pick(rng, shop.DAYS), pick(rng, tuple(shop.NUMBERS))
-        said = pick(rng, (shop.NUMBERS[quantity], *shop.GROUPS.get(quantity, ())))
-        choices = (
-            f"One {item}, {shop.NUMBERS[quantity]} {shop.PLURALS[item]}.",
-            f"{said.capitalize()} {shop.PLURALS[item]}: {quantity} times a {item}.",
-            f"{day} is {day[:3]} for short.",
-        )
-        lines.append(pick(rng, choices))
-    return " ".join(lines)
+def lines(rng: random.Random) -> str:
+    """Six facts; goods and towns stay apart, so that no held-out pair of them meets by chance."""
+    of_goods = rng.random() < 0.4
+    return " ".join(line(rng, of_goods=of_goods) for _ in range(6))
 
 
 def stock(rng: random.Random) -> str:
-    """A sentence about the store room and its record."""
-    item, colour, quantity = pick(rng, shop.ITEMS), pick(rng, shop.COLOURS), pick(rng, tuple(shop.NUMBERS))
-    day = pick(rng, shop.DAYS) if rng.random() < 0.7 else None
-    keeper, shelf = pick(rng, shop.NAMES), 1 + int(rng.random() * 40)
-    fields = [("left", quantity), ("goods", f"{colour} {item}"), ("keeper", keeper), ("rack", shelf)]
-    fields.append(("counted", day and day[:3]))
-    record = dict(sorted(fields, key=lambda _: rng.random()))
-    counted = f", counted on {day}" if day else ""
-    number = pick(rng, (str(quantity), shop.NUMBERS[quantity]))
-    said = f"{keeper} has {number} {colour} {shop.PLURALS[item]} on rack {shelf}{counted}."
+    """A sentence about the store room and its record, with the fields in any order."""
+    found, rack = shop.request(rng, held_out=False), 1 + int(rng.random() * 40)
+    counted = f", counted on {found.day}" if found.day else ""
+    number = pick(rng, (str(found.quantity), shop.NUMBERS[found.quantity]))
+    said = f"{found.name} has {number} {found.colour} {shop.PLURALS[found.item]} on rack {rack}{counted}."
+    fields = {
+        "left": found.quantity,
+        "goods": f"{found.colour} {found.item}",
+        "keeper": found.name,
+        "rack": rack,
+        "counted": found.day and found.day[:3],
+    }
+    record = {field: fields[field] for field in shuffled(rng, list(fields))}
     return f"{said}\n{json.dumps(record, separators=(',', ':'))}"
 
 
-def read_back(rng: random.Random) -> str:
-    """A list of words, and the same list again. Items and towns never meet, so no held-out pair does."""
-    pool = pick(rng, ((*shop.NAMES, *shop.TOWNS, *shop.DAYS), (*shop.NAMES, *shop.ITEMS, *shop.COLOURS)))
-    heard = ", ".join(pick(rng, pool) for _ in range(4 + int(rng.random() * 8)))
-    return f"Read it back: {heard}.\n{heard}."
+def brief(rng: random.Random) -> str:
+    """A short message, and questions about it in any order."""
+    wanted = shop.request(rng, held_out=False)
+    goods, name, town = shop.goods(rng, wanted), wanted.name, wanted.town
+    when = f" {pick(rng, ('by', 'on', 'before'))} {wanted.day}" if wanted.day else ""
+    ways = (
+        f"{name} in {town} has {goods}{when}.",
+        f"{goods} for {name}, {town}{when}.",
+        f"To {town}{when}: {goods}, says {name}.",
+    )
+    return f"{pick(rng, ways)}\n" + " ".join(shuffled(rng, answers(wanted)))
 
 
-KINDS: tuple[tuple[float, Callable[[random.Random], str]], ...] = (
-    (0.6, note),
-    (0.7, words),
-    (0.9, stock),
-    (1.0, read_back),
-)
+def note(rng: random.Random) -> str:
+    """A customer's message, and questions about it in any order."""
+    wanted = shop.request(rng, held_out=False)
+    asked = [*answers(wanted), f"Why? {REASONS[wanted.intent]}."]
+    return f"Message: {shop.message(rng, wanted)}\n" + " ".join(shuffled(rng, asked))
 
 
 def document(rng: random.Random) -> str:
-    """One document of a random kind: 60 % notes, 10 % words, 20 % stock, 10 % read back."""
+    """One document: 30 % single facts, 10 % stock records, 25 % short and 35 % long messages."""
+    kinds: tuple[tuple[float, Callable[[random.Random], str]], ...] = (
+        (0.3, lines), (0.4, stock), (0.65, brief), (1.0, note),
+    )  # fmt: skip
     draw = rng.random()
-    return next(kind for upto, kind in KINDS if draw < upto)(rng)
+    return next(kind for upto, kind in kinds if draw < upto)(rng)
 
 
 def documents(count: int = DOCUMENTS, *, seed: int = 2026) -> list[str]:
