@@ -34,6 +34,12 @@ def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> s
     return ranked[0][1] if ranked and ranked[0][0] >= cutoff else None
 
 
+def nearest_of(word: str, choices: Iterable[str], listed: str) -> str:
+    """A hint: the nearest choice, when one is near, before the sentence that lists them."""
+    near = did_you_mean(word, choices)
+    return f"did you mean `{near}`? {listed[0].upper()}{listed[1:]}" if near else listed
+
+
 def _nearness(word: str, choice: str) -> float:
     plain_word, plain_choice = (re.sub(r"[-_ .]", "", each) for each in (word, choice))
     if plain_word == plain_choice:

@@ -14,7 +14,7 @@ from launcher.recipe.formats import FORMATS
 from launcher.recipe.nodes import Table, path, place_of
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import dotted
-from launcher.text import did_you_mean, quote
+from launcher.text import nearest_of, quote
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,6 @@ def _source(data: Data, source: Source, key: str) -> Iterator[Contradiction]:
     )
     for name in source.columns:
         if name not in known:
-            near = did_you_mean(name, known)
             flipped = next((theirs for theirs, ours in source.columns.items() if ours in known), None)
             hint = f"columns: {', '.join(sorted(known))}"
             if flipped == name:
@@ -162,9 +161,7 @@ def _source(data: Data, source: Source, key: str) -> Iterator[Contradiction]:
                 if source.format
                 else f"no format has a column {quote(name)}"
             )
-            yield Contradiction(
-                f"{key}.columns.{name}", what, f"did you mean `{near}`? {hint}" if near else hint, (f"{key}.format",)
-            )
+            yield Contradiction(f"{key}.columns.{name}", what, nearest_of(name, known, hint), (f"{key}.format",))
     if source.format and data.loss_on != "auto" and data.loss_on not in FORMATS[source.format].allowed_loss_on:
         allowed = ", ".join(FORMATS[source.format].allowed_loss_on)
         yield Contradiction(
@@ -190,12 +187,11 @@ def _eval_source(data: Data, source: EvalSource, number: int) -> Iterator[Contra
         return
     labels = ["all", *(each.label for each in data.datasets)]
     if source.from_ not in labels:
-        near = did_you_mean(source.from_, labels)
         listed = f"training sources: {', '.join(labels[1:])}; or all"
         yield Contradiction(
             f"{key}.from",
             f"no training source {quote(source.from_)}",
-            f"did you mean `{near}`? {listed}" if near else listed,
+            nearest_of(source.from_, labels, listed),
             ("data.datasets",),
         )
     if source.fraction is None:
@@ -263,12 +259,11 @@ def _evaluation(recipe: Recipe) -> Iterator[Contradiction]:
     evaluation, labels = recipe.evaluation, [each.label for each in recipe.data.eval_datasets]
     for number, each in enumerate(evaluation.generate):
         if each.dataset not in labels:
-            near = did_you_mean(each.dataset, labels)
             listed = f"eval sets: {', '.join(labels)}" if labels else "add it to `data.eval_datasets`"
             yield Contradiction(
                 f"evaluation.generate.{number}.dataset",
                 f"no eval set {quote(each.dataset)}",
-                f"did you mean `{near}`? {listed}" if near else listed,
+                nearest_of(each.dataset, labels, listed),
                 ("data.eval_datasets",),
             )
     if evaluation.eval_steps is not None and not labels:
@@ -317,13 +312,12 @@ def _metrics(recipe: Recipe, labels: list[str]) -> Iterator[Contradiction]:
 def _known_metric(key: str, metric: str, known: list[str]) -> Iterator[Contradiction]:
     if metric in known:
         return
-    near = did_you_mean(metric, known)
     listed = (
         f"metrics: {', '.join(known)}"
         if known
         else "add an eval set to `data.eval_datasets`: each gives `eval_LABEL_loss`"
     )
-    hint = f"did you mean `{near}`? {listed}" if near else listed
+    hint = nearest_of(metric, known, listed)
     yield Contradiction(key, f"no metric {quote(metric)}", hint, ("data.eval_datasets", "evaluation.generate"))
 
 

@@ -96,15 +96,23 @@ def _type(member: Any, limits: dict[str, Any]) -> str:
         return f"a mapping ({', '.join(keys_of(member))})"
     if member is str and "pattern" in limits:
         return WORDS[limits["pattern"]]
+    if origin is dict and "min_length" in limits:
+        return "a mapping with at least one entry"
     word = _NAMES.get(origin or member, str(member))
     return word + _range(limits) if member in (int, float) else word
 
 
 def _range(limits: dict[str, Any]) -> str:
-    low = f"from {limits['ge']:,}" if "ge" in limits else f"above {limits['gt']:,}" if "gt" in limits else ""
-    to = "to" if "ge" in limits else "at most"
-    high = f"{to} {limits['le']:,}" if "le" in limits else f"below {limits['lt']:,}" if "lt" in limits else ""
-    joined = (
-        f"{low} {high}" if low.startswith("from") and high.startswith("to") else ", ".join(filter(None, (low, high)))
-    )
-    return f" {joined}" if joined else ""
+    return range_words(limits.get("ge"), limits.get("gt"), limits.get("le"), limits.get("lt"))
+
+
+def range_words(ge: float | None, gt: float | None, le: float | None, lt: float | None) -> str:
+    """A range in words, with a blank before: ` from 1 to 4,096`, ` above 0, at most 1`."""
+    low = f" from {_bound(ge)}" if ge is not None else f" above {_bound(gt)}" if gt is not None else ""
+    if le is not None:
+        return f"{low} to {_bound(le)}" if ge is not None else f"{low}, at most {_bound(le)}"
+    return f"{low}, below {_bound(lt)}" if lt is not None else low
+
+
+def _bound(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"

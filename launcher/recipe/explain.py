@@ -74,8 +74,16 @@ def _home(key: str) -> str:
 def _find(key: str) -> Explanation | None:
     section: type[Section] | None = Recipe
     field = holder = None
-    parts = [part for part in key.replace("[]", "").split(".") if not part.isdigit()]
-    for part in parts:
+    parts = key.replace("[]", "").split(".")
+    for number, part in enumerate(parts):
+        if (
+            field
+            and item_section_of(field.annotation)
+            and section
+            and part not in keys_of(section)
+            and parts[number + 1 :]
+        ):
+            continue
         if section is None or part not in keys_of(section):
             return _trainer_key(key, part) if parts[:-1] == ["training"] else None
         holder, field = section, keys_of(section)[part]

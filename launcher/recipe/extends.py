@@ -12,7 +12,7 @@ from launcher.errors import Place, RecipeError
 from launcher.recipe import yaml
 from launcher.recipe.nodes import Scalar, Table, merge_tables, without
 from launcher.recipe.shipped import shipped
-from launcher.text import did_you_mean, quote
+from launcher.text import did_you_mean, nearest_of, quote
 
 SHIPPED = "launcher:"
 OWN_KEYS = ("extends", "name")
@@ -107,9 +107,8 @@ def _shipped(written: str, place: Place) -> Path:
     name = written.removeprefix(SHIPPED)
     if name in names:
         return folder / name
-    near = did_you_mean(name, names)
     bases = ", ".join(f"{SHIPPED}{each}" for each in names if each.startswith("base/"))
-    hint = f"did you mean `{SHIPPED}{near}`? Shipped bases: {bases}" if near else f"shipped bases: {bases}"
+    hint = nearest_of(written, [f"{SHIPPED}{each}" for each in names], f"shipped bases: {bases}")
     raise RecipeError(f"no shipped recipe {quote(written)}", key="extends", place=place, hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from launcher.errors import RecipeError
-from launcher.recipe import describe
+from launcher.recipe import describe, scalars
 from launcher.recipe.nodes import Items, Node, Scalar, Table, at, key_place, nearest_place
 from launcher.recipe.schema_walk import Known, Loc, dotted, known_part
 from launcher.recipe.section import Section
@@ -91,22 +92,37 @@ def seen(node: Node) -> str:
         case Items():
             return f"a list of {len(node.items)}"
         case Table():
-            return f"a mapping ({quote(', '.join(node.entries))[1:-1]})"
+            return f"a mapping ({quote(', '.join(node.entries))[1:-1]})" if node.entries else "an empty mapping"
 
 
 def hint_for(node: Node, known: Known, key: str) -> str | None:
-    """What to write instead, where it can be told from the value."""
+    """What to write instead, where it can be told from the value; else what leaving the key out means."""
     name = key.rpartition(".")[2]
-    if known.field is None or not isinstance(node, Scalar):
-        return _hint_for_group(node, known, name)
-    accepted = describe.members(known.field.annotation)
-    for reading in readings(node, describe.choices(known.field.annotation), boolean=bool in accepted):
+    hint = _hint_for_scalar(node, known, name) if isinstance(node, Scalar) else _hint_for_group(node, known, name)
+    return hint or _default_hint(known, key)
+
+
+def _hint_for_scalar(node: Scalar, known: Known, name: str) -> str | None:
+    if known.field is None:
+        return None
+    words = describe.choices(known.field.annotation)
+    boolean = bool in describe.members(known.field.annotation)
+    for reading in readings(node, words, boolean=boolean):
         if accepts(known.field, reading):
-            return f"write `{name}: {written(reading)}`"
-    near = did_you_mean(node.text, describe.choices(known.field.annotation))
-    if near:
-        return f"did you mean `{near}`?"
-    return _section_hint(node, known, name)
+            return f"write `{name}: {as_written(node, reading)}`"
+    near = did_you_mean(node.text, words)
+    return f"did you mean `{near}`?" if near else _section_hint(node, known, name)
+
+
+def _default_hint(known: Known, key: str) -> str | None:
+    if key == "name":
+        return "leave it out for the file's name"
+    if known.field is None or known.section:
+        return None
+    if known.field.is_required():
+        return f"`launcher explain {key}` says what it takes"
+    default = known.field.get_default(call_default_factory=True, validated_data={})
+    return "leave it out" if default in (None, (), {}) else f"leave it out for the default, {written(default)}"
 
 
 def _hint_for_group(node: Node, known: Known, name: str) -> str | None:
@@ -139,6 +155,8 @@ def readings(node: Scalar, choices: Iterable[str], *, boolean: bool) -> Iterable
     text = node.text.strip()
     if boolean and text.lower() in _BOOLEANS:
         yield _BOOLEANS[text.lower()] == "true"
+    if node.quoted:
+        yield from _unquoted(text)
     yield from _numbers(text)
     if isinstance(node.value, (int, float)):
         yield node.text
@@ -149,7 +167,33 @@ def readings(node: Scalar, choices: Iterable[str], *, boolean: bool) -> Iterable
             yield None
             yield []
         yield text.lower()
+        yield re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64]
+        yield re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")[:64]
+    yield from _times(text)
     yield from (word for word in choices if word.lower() == text.lower())
+
+
+def as_written(node: Scalar, reading: Any) -> str:
+    """A reading as one writes it; a number keeps the spelling it has in quotes."""
+    if isinstance(reading, float | int) and not isinstance(reading, bool):
+        try:
+            parsed = scalars.parse(node.text)
+            return node.text if (type(parsed), parsed) == (type(reading), reading) else written(reading)
+        except scalars.ScalarError:
+            return written(reading)
+    return written(reading)
+
+
+def _unquoted(text: str) -> Iterable[Any]:
+    with contextlib.suppress(scalars.ScalarError):
+        yield scalars.parse(text)
+
+
+def _times(text: str) -> Iterable[str]:
+    """A time limit in minutes, as SLURM reads a plain number, or with its unit."""
+    if found := re.fullmatch(r"([0-9]{1,5})\s*(d|days?|h|hours?|m|min|minutes?)?", text.strip()):
+        minutes = int(found.group(1)) * {"d": 1440, "h": 60}.get((found.group(2) or "m")[0], 1)
+        yield f"{minutes // 60:02d}:{minutes % 60:02d}:00"
 
 
 def _numbers(text: str) -> Iterable[int | float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from launcher.errors import RecipeError
-from launcher.recipe.nodes import Scalar, Table, walk
+from launcher.recipe.nodes import Scalar, Table, path, walk
+from launcher.recipe.schema_walk import dotted
 from launcher.text import did_you_mean, quote
 
 NAMES = ("data", "models", "cache", "runs")
@@ -25,7 +26,8 @@ def check_names(tree: Table) -> list[RecipeError]:
         if isinstance(node, Scalar) and isinstance(node.value, str) and "$" in node.value:
             message = _wrong_name(node.value) if _PATH_KEY.fullmatch(key) else _outside(key, node.value)
             if message:
-                faults.append(RecipeError(message[0], key=key, place=node.place, hint=message[1]))
+                shown = dotted(tree, path(tree, key))
+                faults.append(RecipeError(message[0], key=shown, place=node.place, hint=message[1]))
     return faults
 
 

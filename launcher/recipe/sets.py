@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from launcher.errors import Place, RecipeError
 from launcher.recipe import yaml
 from launcher.recipe.nodes import Items, Node, Scalar, Table, is_null, label_of, position
-from launcher.text import did_you_mean, quote, redact
+from launcher.text import nearest_of, quote, redact
 
 
 def shown(text: str) -> str:
@@ -42,7 +42,9 @@ def parse(text: str) -> tuple[str, Node]:
     try:
         node = yaml.read_text(value, place.source)
     except RecipeError as error:
-        raise RecipeError(error.message, key=key, place=place, hint=error.hint) from None
+        raise RecipeError(
+            error.message, key=".".join(filter(None, (key, error.key))), place=place, hint=error.hint
+        ) from None
     return key, _placed(node, place)
 
 
@@ -82,9 +84,7 @@ def _put_in_list(items: Items, parts: Sequence[str], value: Node, place: Place, 
     index = position(items, parts[0])
     if index is None:
         names = [label_of(item) or str(number) for number, item in enumerate(items.items)]
-        near = did_you_mean(parts[0], names)
-        known = f"items: {', '.join(names)}" if names else "the list is empty"
-        hint = f"did you mean `{near}`? {known[0].upper()}{known[1:]}" if near else known
+        hint = nearest_of(parts[0], names, f"items: {', '.join(names)}" if names else "the list is empty")
         raise RecipeError(f"no item {quote(parts[0])} in this list", key=key, place=place, hint=hint)
     changed = _put(items.items[index], parts[1:], value, place, key)
     if len(parts) == 1 and is_null(value):

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from launcher.recipe.describe import range_words
 from launcher.recipe.ownership import PASSED_ON, WORDS, Limits
 
 _PATH = Path(__file__).parent / "trainer_schema.json"
@@ -58,7 +59,7 @@ class TrainerField:
     def expects(self) -> str:
         """What the field accepts, in words."""
         number = "a whole number" if "int" in self.types else "a number" if "float" in self.types else ""
-        parts = [number + _range(self.limits)] if number else []
+        parts = [number + range_words(self.limits.ge, self.limits.gt, self.limits.le, self.limits.lt)] if number else []
         parts += [word for each, word in _TYPES.items() if each in self.types and not (each == "text" and self.choices)]
         if self.choices:
             parts.append(f"one of {', '.join(self.choices)}")
@@ -81,13 +82,3 @@ def _field(name: str, read: dict[str, Any], limits: Limits) -> TrainerField:
     return TrainerField(
         name, tuple(read["types"]), read["default"], tuple(read.get("choices", WORDS.get(name, ()))), limits
     )
-
-
-def _range(limits: Limits) -> str:
-    low = (
-        f" from {limits.ge:,g}" if limits.ge is not None else f" above {limits.gt:,g}" if limits.gt is not None else ""
-    )
-    high = (
-        f" to {limits.le:,g}" if limits.le is not None else f" to below {limits.lt:,g}" if limits.lt is not None else ""
-    )
-    return low + high

@@ -84,7 +84,9 @@ def _passed_on_fault(tree: Table, name: str) -> RecipeError | None:
         readings = faults.readings(node, field.choices, boolean="bool" in field.types)
         fits = next((each for each in readings if each is not None and field.accepts(each)), None)
         near = did_you_mean(node.text, field.choices)
-        hint = f"write `{name}: {written(fits)}`" if fits is not None else near and f"did you mean `{near}`?"
+        hint = near and f"did you mean `{near}`?"
+        hint = f"write `{name}: {faults.as_written(node, fits)}`" if fits is not None else hint
+    hint = hint or f"leave it out for the default, {written(field.default)}"
     message = f"needs {field.expects()}, got {faults.seen(node)}"
     return RecipeError(message, key=f"training.{name}", place=node.place, hint=hint)
 

@@ -100,6 +100,7 @@ class _Reader:
         self.nodes = 0
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.open_anchors: set[str] = set()
+        self.keys: list[str] = []
 
     def document(self) -> Node:
         events = self._events()
@@ -141,9 +142,9 @@ class _Reader:
         if isinstance(event, yaml.MappingStartEvent):
             return self._table(events, event, depth)
         if isinstance(event, yaml.SequenceStartEvent):
-            items = []
+            items: list[Node] = []
             while not isinstance(each := next(events), yaml.SequenceEndEvent):
-                items.append(self._node(events, each, depth + 1))
+                items.append(self._below(str(len(items)), events, each, depth))
             return Items(tuple(items), self._place(event))
         return self._scalar(event)
 
@@ -155,13 +156,19 @@ class _Reader:
             if key in keys:
                 raise RecipeError(
                     f"duplicate key, first written in line {keys[key].line}",
-                    key=key,
+                    key=".".join([*self.keys, key]),
                     place=place,
                     hint=f"keep one of lines {keys[key].line} and {place.line}",
                 )
             keys[key] = place
-            entries[key] = self._node(events, next(events), depth + 1)
+            entries[key] = self._below(key, events, next(events), depth)
         return Table(entries, keys, self._place(event))
+
+    def _below(self, key: str, events: Iterator[Any], event: Any, depth: int) -> Node:
+        self.keys.append(key)
+        node = self._node(events, event, depth + 1)
+        self.keys.pop()
+        return node
 
     def _key(self, events: Iterator[Any], event: Any, depth: int) -> str:
         node = self._node(events, event, depth + 1)
@@ -184,7 +191,7 @@ class _Reader:
         try:
             return Scalar(scalars.parse(event.value), place, event.value)
         except scalars.ScalarError as error:
-            raise self._error(error.message, place, error.hint) from None
+            raise RecipeError(error.message, key=".".join(self.keys), place=place, hint=error.hint) from None
 
     def _alias(self, event: Any) -> Node:
         name, place = event.anchor, self._place(event)

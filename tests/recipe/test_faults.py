@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from launcher.recipe.patterns import SLUG
 from launcher.recipe.load import load_recipe
 from launcher.recipe.ownership import PASSED_ON
+from launcher.recipe.patterns import SLUG
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import leaves
 from launcher.recipe.trainer import passed_on
@@ -75,11 +75,11 @@ def test_every_number_passed_on_has_a_range(tmp_path, key):
         ("peft: {bias: All}", "write `bias: all`"),
         ("peft: {bias: lora-only}", "did you mean `lora_only`?"),
         ("peft: {lora_dropout: 5%}", "write `lora_dropout: 0.05`"),
-        ("training: {learning_rate: '2e-4'}", "write `learning_rate: 0.0002`"),
+        ("training: {learning_rate: '2e-4'}", "write `learning_rate: 2e-4`"),
         ("training: {num_train_epochs: '3'}", "write `num_train_epochs: 3`"),
         ("training: {max_steps: 1_000}", "write `max_steps: 1000`"),
         ("training: {max_steps: '1,000'}", "write `max_steps: 1000`"),
-        ("training: {max_grad_norm: '1.0'}", "write `max_grad_norm: 1`"),
+        ("training: {max_grad_norm: '1.0'}", "write `max_grad_norm: 1.0`"),
         ("training: {torch_compile: yes}", "write `torch_compile: true`"),
         ("training: {log_level: Info}", "write `log_level: info`"),
         ("training: {optim: adamw_trch}", "did you mean `adamw_torch`?"),
@@ -89,7 +89,8 @@ def test_every_number_passed_on_has_a_range(tmp_path, key):
         ("tracking: {report_to: none}", "write `report_to: []`"),
         ("tracking: {project: 1.10}", 'write `project: "1.10"`'),
         ("tracking: {tags: a}", "write `tags: [a]`"),
-        ("launch: {time_limit: 43200}", None),
+        ("launch: {time_limit: 90}", 'write `time_limit: "01:30:00"`'),
+        ("launch: {time_limit: 12h}", 'write `time_limit: "12:00:00"`'),
         ("evaluation: {eval_steps: [5]}", "write `eval_steps: 5`"),
     ],
 )
@@ -205,7 +206,7 @@ def _hostile(count):
         "<",
         ">",
         "x" * 40,
-        "​",
+        "\u200b",
     ]
     return ["".join(random.choices(pieces, k=random.randint(1, 6))) for _ in range(count)]
 
