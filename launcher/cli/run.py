@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.cli import live, output, screens
 from launcher.cluster.load import load_cluster
 from launcher.cluster.schema import Cluster
-from launcher.errors import Exit, UsageError
+from launcher.errors import Exit, RecipeErrors, UsageError
 from launcher.executors import detach, local, pick
 from launcher.executors.pick import Pick
 from launcher.runs import names
@@ -72,6 +72,8 @@ def _by_recipe(args: Namespace, cluster: Cluster) -> Pick:
         )
     loaded = load_recipe(Path(args.recipe), args.set)
     planned = make_plan(loaded, cluster, gather(loaded, cluster))
+    if planned.unresolved:
+        raise RecipeErrors(planned.unresolved)
     if existing:
         return pick.by_continue(existing, planned, allowed=args.allow_change)
     return pick.by_recipe(runs, planned)

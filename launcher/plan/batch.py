@@ -45,7 +45,7 @@ def _with_accumulation(
     rows = size // (accumulation * world_size)
     if per_device != "auto":
         return Batch(size, rows, accumulation, world_size), ()
-    reason = f"global batch {size} / ({accumulation} accumulation × {world_size} ranks)"
+    reason = f"global batch {size} / ({accumulation} accumulation × {_ranks(world_size)})"
     return Batch(size, rows, accumulation, world_size), (Decision(_PER_DEVICE, rows, reason),)
 
 
@@ -53,7 +53,7 @@ def _with_rows(
     size: int, rows: int, accumulation: int, world_size: int, *, chosen: bool
 ) -> tuple[Batch, tuple[Decision, ...]]:
     smallest = Decision(_PER_DEVICE, rows, "the smallest: memory is not predicted yet, and one row always needs least")
-    reason = f"global batch {size} / ({rows} per device × {world_size} rank{'s' if world_size > 1 else ''})"
+    reason = f"global batch {size} / ({rows} per device × {_ranks(world_size)})"
     rest = Decision(_ACCUMULATION, accumulation, reason)
     return Batch(size, rows, accumulation, world_size), (smallest, rest) if chosen else (rest,)
 
@@ -77,6 +77,10 @@ def _uneven(loaded: LoadedRecipe, size: int, unit: int, world_size: int) -> Reci
         key=_GLOBAL,
         hint=f"nearest valid sizes: {_listed(size, unit)}; or change {change}",
     )
+
+
+def _ranks(world_size: int) -> str:
+    return f"{world_size} rank" if world_size == 1 else f"{world_size} ranks"
 
 
 def _listed(size: int, unit: int) -> str:

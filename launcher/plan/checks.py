@@ -30,7 +30,14 @@ _FLASH = ("flash_attention_2", "flash_attention_3")
 
 def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeError]:
     """Every combination of recipe, hardware and model that cannot train."""
-    return [*_init(loaded), *_head(loaded), *_numbers(loaded, cluster), *_stored(loaded, facts), *_cadence(loaded)]
+    return [
+        *_init(loaded),
+        *_adapter(loaded),
+        *_head(loaded),
+        *_numbers(loaded, cluster),
+        *_stored(loaded, facts),
+        *_cadence(loaded),
+    ]
 
 
 def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts, estimate: Estimate) -> tuple[str, ...]:
@@ -44,6 +51,16 @@ def _init(loaded: LoadedRecipe) -> Iterator[RecipeError]:
         if name in _PLAN_OWNED_INIT:
             key = f"model.model_init_kwargs.{name}"
             yield loaded.error("not passed through", key=key, hint=f"it belongs to {_PLAN_OWNED_INIT[name]}")
+
+
+def _adapter(loaded: LoadedRecipe) -> Iterator[RecipeError]:
+    if loaded.recipe.model.adapter_name_or_path is not None and loaded.recipe.peft is not None:
+        hint = "remove `peft`, or remove `model.adapter_name_or_path` to start a new adapter"
+        yield loaded.error("an existing adapter brings its own settings", key="peft", hint=hint)
+
+
+def _full(loaded: LoadedRecipe) -> bool:
+    return loaded.recipe.peft is None and loaded.recipe.model.adapter_name_or_path is None
 
 
 def _head(loaded: LoadedRecipe) -> Iterator[RecipeError]:
@@ -61,7 +78,7 @@ def _numbers(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[RecipeError]:
         yield loaded.error(
             "float16 is not trained on a CPU: torch has no scaled loss there", key="model.dtype", hint=hint
         )
-    if model.dtype == "float16" and on_gpu and loaded.recipe.peft is None:
+    if model.dtype == "float16" and on_gpu and _full(loaded):
         hint = "write `dtype: auto`: float32 weights, 16-bit matrix products"
         yield loaded.error("float16 weights cannot be trained: their gradients overflow", key="model.dtype", hint=hint)
     if model.attn_implementation in (*_FLASH, "flex_attention") and not on_gpu:
@@ -78,7 +95,7 @@ def _stored(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
         return
     if stored != "bitsandbytes":
         yield loaded.error(f"its weights are stored as `{stored}`", key=key, hint="name the model it was made from")
-    elif loaded.recipe.peft is None:
+    elif _full(loaded):
         yield loaded.error("its weights are stored in 4 or 8 bits and stay frozen", key=key, hint="add `peft: {r: 16}`")
 
 

@@ -14,7 +14,7 @@ from launcher.plan import data_files
 from launcher.plan.formats import sniff
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
 from launcher.plan.presets import Preset, load_preset
-from launcher.recipe.data import Source
+from launcher.recipe.data import Data, Source
 from launcher.recipe.load import LoadedRecipe
 from launcher.recipe.paths import is_local, resolve
 from launcher.recipe.places import NAME
@@ -66,13 +66,19 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
         EnvironmentFault: the model's configuration is not on this machine.
     """
     look = _Look(loaded, cluster.paths, [])
-    sources = look.sources()
+    known = look.sources()
     paths = look.paths()
     template = look.chat_template()
     if look.faults:
         raise RecipeErrors(look.faults)
     prepared = _prepared(data_json) if data_json else None
-    return Facts(look.model(), load_preset("ddp"), sources, paths, template, prepared)
+    return Facts(look.model(), load_preset("ddp"), known, paths, template, prepared)
+
+
+def sources(data: Data) -> Iterator[tuple[str, Source]]:
+    """Dotted key and source of everything that is read: training sources, then eval sets with rows of their own."""
+    yield from ((f"data.datasets.{source.label}", source) for source in data.datasets)
+    yield from ((f"data.eval_datasets.{source.label}", source) for source in data.eval_datasets if source.path)
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,7 @@ class _Look:
     faults: list[RecipeError]
 
     def sources(self) -> dict[str, SourceFacts]:
-        return {source.label: self.source(key, source) for key, source in self.files_of_recipe()}
-
-    def files_of_recipe(self) -> Iterator[tuple[str, Source]]:
-        data = self.loaded.recipe.data
-        yield from ((f"data.datasets.{source.label}", source) for source in data.datasets)
-        yield from ((f"data.eval_datasets.{source.label}", source) for source in data.eval_datasets if source.path)
+        return {source.label: self.source(key, source) for key, source in sources(self.loaded.recipe.data)}
 
     def source(self, key: str, source: Source) -> SourceFacts:
         written = source.path or ""

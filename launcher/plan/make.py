@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from launcher.cluster.schema import Cluster
-from launcher.errors import RecipeErrors
+from launcher.errors import RecipeError, RecipeErrors
 from launcher.plan import checks, parts
 from launcher.plan.batch import batch
 from launcher.plan.choices import choose
 from launcher.plan.estimate import estimate
-from launcher.plan.facts import Facts
+from launcher.plan.facts import Facts, sources
 from launcher.plan.identity import identity
 from launcher.plan.jobs import jobs
 from launcher.plan.refusals import refusals
@@ -29,11 +30,13 @@ Placement = dict[str, str | list[str]]
 class Planned:
     """A plan, and the absolute paths on this machine, which stand in no plan.
 
-    `placement` has the keys `model`, `tokenizer`, `adapter` and `data.LABEL` for what is local.
+    `placement` has the keys `model`, `tokenizer`, `adapter` and `data.LABEL` for what is local. `unresolved` holds
+    what only a run needs: data whose `${name}` is not set on this machine.
     """
 
     plan: Plan
     placement: Placement
+    unresolved: tuple[RecipeError, ...] = ()
 
 
 def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
@@ -51,7 +54,7 @@ def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
     wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts)]
     if wrong:
         raise RecipeErrors(wrong)
-    return Planned(_plan(loaded, cluster, facts), _placement(facts))
+    return Planned(_plan(loaded, cluster, facts), _placement(facts), tuple(_unresolved(loaded, facts)))
 
 
 def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
@@ -103,11 +106,20 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
 
 
 def method_of(recipe: Recipe, facts: Facts) -> Method:
-    """Full without `peft`; with it QLoRA when the base is quantized, by the recipe or as it is stored."""
-    if recipe.peft is None:
+    """Full without an adapter; with one QLoRA when the base is quantized, by the recipe or as it is stored."""
+    if recipe.peft is None and recipe.model.adapter_name_or_path is None:
         return "full"
     quantized = recipe.quantization is not None or facts.model.quantized is not None
     return "qlora" if quantized else "lora"
+
+
+def _unresolved(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
+    for key, source in sources(loaded.recipe.data):
+        name = facts.sources[source.label].undefined
+        if name:
+            variable = f"LAUNCHER_{name.upper()}"
+            hint = f"set {variable} to that folder, or say where the file is: `--set {key}.path=PATH`"
+            yield loaded.error(f"`${{{name}}}` is not set here", key=f"{key}.path", hint=hint)
 
 
 def _placement(facts: Facts) -> Placement:

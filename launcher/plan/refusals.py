@@ -37,8 +37,10 @@ def _rows(recipe: Recipe) -> Iterator[Refusal]:
 
 def _model(recipe: Recipe) -> Iterator[Refusal]:
     model, quantization = recipe.model, recipe.quantization
-    yield "model.adapter_name_or_path", model.adapter_name_or_path is not None, "every run starts a new adapter"
-    yield "model.add_tokens", bool(model.add_tokens), "the vocabulary is the tokenizer's own"
+    adapter, alone = model.adapter_name_or_path is not None, quantization is None
+    yield "model.adapter_name_or_path", adapter and not alone, "an existing adapter is trained on an unquantized base"
+    new_rows = bool(model.add_tokens) and (adapter or recipe.peft is not None)
+    yield "model.add_tokens", new_rows, "with an adapter the new embeddings would stay as random as they start"
     if quantization is not None:
         yield "quantization.load_in_8bit", quantization.load_in_8bit, "the base is quantized to 4 bits"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from launcher.errors import EnvironmentFault
 from launcher.plan import codec
+from launcher.plan.jobs import RUN_DIR
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
 from launcher.render.command import shell_lines
@@ -20,10 +22,10 @@ def texts(planned: Planned, folder: Path, *, next_line: str | None = None) -> di
     run = RunDir(folder)
     return {
         run.plan: codec.dumps(planned.plan),
-        run.plan_text: markdown(planned.plan, run_dir=str(folder), next_line=next_line),
+        run.plan_text: markdown(planned.plan, run_dir=folder.name, next_line=next_line),
         run.recipe: recipe_yaml(planned.plan),
         run.placement: json.dumps(planned.placement, indent=2, ensure_ascii=False) + "\n",
-        run.commands: commands(planned.plan, folder),
+        run.commands: commands(planned.plan),
     }
 
 
@@ -48,14 +50,16 @@ def markdown(plan: Plan, *, run_dir: str, next_line: str | None = None) -> str:
     return f"# Plan of {plan.name}\n\n```\n{plan_text(plan, run_dir=run_dir, next_line=next_line)}```\n"
 
 
-def commands(plan: Plan, folder: Path) -> str:
-    """`commands.sh`: the stages in order, each line as it would be typed."""
+def commands(plan: Plan) -> str:
+    """`commands.sh`: the stages in order, each line as it would be typed; the folder it lies in may move."""
     lines = [
         "#!/bin/sh",
         f"# The stages of {plan.name}, in order. `python` is the one with the training packages.",
         "set -e",
+        'run=$(cd "$(dirname "$0")" && pwd)',
     ]
     for job in plan.jobs:
-        where = "" if job.nodes == 1 else f" (one line per node of {job.nodes}; HOST is the name of the first)"
-        lines += ["", f"# {job.stage}{where}", *shell_lines(job, folder, "python")]
+        where = "" if job.nodes == 1 else f" (one line on each of {job.nodes} nodes; HOST is the name of the first)"
+        here = [line.replace(shlex.quote(RUN_DIR), '"$run"') for line in shell_lines(job, RUN_DIR, "python")]
+        lines += ["", f"# {job.stage}{where}", *here]
     return "\n".join(lines) + "\n"

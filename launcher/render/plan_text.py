@@ -48,8 +48,10 @@ def _headline(plan: Plan) -> str:
 
 
 def _method(plan: Plan) -> str:
-    if plan.method == "full" or plan.peft is None:
+    if plan.method == "full":
         return f"full, {plan.model.dtype}"
+    if plan.peft is None:
+        return f"adapter {plan.model.adapter}, {plan.model.dtype}"
     rank = f"r{plan.peft['r']}"
     if plan.quantization is None:
         return f"{'QLoRA' if plan.method == 'qlora' else 'LoRA'} {rank}, {plan.model.dtype}"

@@ -159,6 +159,14 @@ def test_an_undefined_folder_leaves_the_rows_unknown_and_the_plan_goes_on(tmp_pa
     assert any("`${data}` is not set here (set LAUNCHER_DATA)" in warning for warning in plan.warnings)
 
 
+def test_what_only_a_run_needs_is_kept_for_it(tmp_path):
+    """`launcher run` refuses with this; it names the key and two ways out."""
+    (error,) = planning.planned(tmp_path, sets=["data.datasets.sums.path=${data}/train.jsonl"]).unresolved
+    assert error.key == "data.datasets.sums.path"
+    assert "LAUNCHER_DATA" in (error.hint or "")
+    assert "--set data.datasets.sums.path=PATH" in (error.hint or "")
+
+
 def test_a_defined_folder_is_used(tmp_path):
     """The same recipe, with the cluster's folder."""
     import dataclasses

@@ -1,5 +1,6 @@
 """Every shipped recipe on three kinds of hardware, byte for byte: a change of the planner is a reviewed difference."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from launcher.plan.make import make_plan
 from launcher.recipe.load import load_recipe
 from launcher.recipe.shipped import shipped
 from launcher.render.plan_text import plan_text
-from tests.support import golden, planning
+from tests.support import golden, planning, tiny
 
 ROOT = shipped("recipes").parent
 RECIPES = sorted(
@@ -38,10 +39,14 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("hardware", HARDWARE)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: "-".join(path.with_suffix("").parts[1:]))
-def test_the_plan_of_every_recipe_is_as_reviewed(recipe, hardware, monkeypatch):
+def test_the_plan_of_every_recipe_is_as_reviewed(recipe, hardware, tmp_path, monkeypatch):
     """What a reader sees (`.txt`) and what the worker reads (`.json`); a recipe that does not fit says why."""
-    monkeypatch.chdir(ROOT)
+    for folder in ("recipes", "accelerate_configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    tiny.jsonl(tmp_path / "build/demo/base.jsonl", [{"text": "a"} for _ in range(1000)])  # `make demo` generates it
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
+    monkeypatch.delenv("LAUNCHER_DATA", raising=False)
     name = f"plan/{'-'.join(recipe.with_suffix('').parts[1:])}-{hardware}"
     try:
         loaded = load_recipe(recipe)

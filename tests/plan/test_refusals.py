@@ -25,7 +25,6 @@ training: {global_batch_size: 16}
 evaluation: {eval_steps: 3, generate: [{dataset: faq}]}
 """
 REFUSED = [
-    "model.adapter_name_or_path=other/adapter",
     "model.add_tokens=[<a>]",
     "quantization={load_in_8bit: true}",
     "data.datasets.sums.max_epochs=2",
@@ -55,6 +54,7 @@ EFFECTIVE = {
     "model.attn_implementation": "eager",
     "model.trust_remote_code": "true",
     "model.chat_template_path": "template.jinja",
+    "model.adapter_name_or_path": "me/mine",
     "model.model_init_kwargs": "{low_cpu_mem_usage: true}",
     "quantization.bnb_4bit_quant_type": "fp4",
     "quantization.bnb_4bit_use_double_quant": "false",
@@ -147,6 +147,27 @@ def test_a_key_without_behaviour_is_refused_with_its_place(tmp_path, change):
     assert len(refused) == 1
     assert refused[0].place is not None
     assert change.startswith(refused[0].key.partition(".load")[0])
+
+
+@pytest.mark.parametrize(
+    ("sets", "key"),
+    [
+        (("model.add_tokens=[<a>]",), "model.add_tokens"),
+        (("model.adapter_name_or_path=me/mine", "peft=null"), "model.adapter_name_or_path"),
+        (("model.adapter_name_or_path=me/mine", "quantization=null"), "peft"),
+    ],
+)
+def test_adapters_are_refused_where_they_would_not_do_what_they_say(tmp_path, sets, key):
+    """New embeddings that stay random, an old adapter on a quantized base, and settings an old adapter overrules."""
+    with pytest.raises(RecipeErrors) as caught:
+        made(tmp_path, *sets)
+    assert [error.key for error in caught.value.errors] == [key]
+
+
+def test_an_existing_adapter_is_trained_on_as_lora(tmp_path):
+    """It brings its own rank and targets."""
+    plan = made(tmp_path, "model.adapter_name_or_path=me/mine", "quantization=null", "peft=null").plan
+    assert (plan.method, plan.model.adapter, plan.peft) == ("lora", "me/mine", None)
 
 
 def test_weights_are_refused_at_every_source(tmp_path):

@@ -41,12 +41,20 @@ def test_the_resolved_recipe_plans_to_the_same_training(tmp_path):
     assert again.model == first.plan.model
 
 
-def test_commands_sh_is_a_script_a_shell_accepts(tmp_path):
-    """`sh -n` parses without running; a folder with blanks and quotes stays one word."""
-    folder = tmp_path / "it's a run"
-    write(planning.planned(tmp_path), folder)
-    subprocess.run(["/bin/sh", "-n", str(folder / "commands.sh")], check=True)
-    assert "'\"'\"'s a run'" in (folder / "commands.sh").read_text()
+def test_commands_sh_runs_the_stages_where_it_lies(tmp_path):
+    """A real shell runs it with a `python` that prints its arguments; the folder has blanks and quotes, and has moved."""
+    write(planning.planned(tmp_path), tmp_path / "first")
+    folder = (tmp_path / "first").rename(tmp_path / "it's $HOME now")
+    (tmp_path / "python").write_text("#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done; echo\n")
+    (tmp_path / "python").chmod(0o700)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    answer = subprocess.run(
+        ["/bin/sh", str(folder / "commands.sh")], env=environment, cwd="/", capture_output=True, text=True, check=True
+    )
+    prepare, train = answer.stdout.splitlines()
+    assert prepare == f"[-m][launcher.worker.stage][{folder}][prepare]"
+    assert train.endswith(f"[-m][launcher.worker][{folder}]")
+    assert str(tmp_path) not in (folder / "commands.sh").read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
