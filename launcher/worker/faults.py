@@ -96,17 +96,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _disk_full(error: BaseException, folder: Path) -> bool:
-    for each in _chain(error):
-        text = str(each).lower()
-        if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(words in text for words in _NO_SPACE):
-            return True
-        # torch's file writer loses the reason; a full file system gives it back.
-        if any(words in text for words in _TORCH_WRITER) and _free_bytes(folder) < _FULL_BYTES:
-            return True
-    return False
+def disk_full(error: BaseException, folder: Path) -> BaseException | None:
+    """The error in the chain of `error` that says the file system of `folder` has no space left; None where none does."""
+    chain = list(_chain(error))
+    by_number = (each for each in chain if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT))
+    return next(by_number, None) or next((each for each in chain if _tells_of_no_space(each, folder)), None)
+
+
+def _tells_of_no_space(error: BaseException, folder: Path) -> bool:
+    text = str(error).lower()
+    if any(words in text for words in _NO_SPACE):
+        return True
+    # torch's file writer loses the reason; a full file system gives it back.
+    return any(words in text for words in _TORCH_WRITER) and _free_bytes(folder) < _FULL_BYTES
 
 
 def _free_bytes(folder: Path) -> int:

@@ -7,12 +7,13 @@ import platform
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from launcher.runs import attempts
 from launcher.runs.files import write_json
 from launcher.runs.paths import RunDir
-from launcher.worker import process
+from launcher.worker import peers, process
 from launcher.worker.faults import Ending, ExitNote, ending_of
 from launcher.worker.stop import StopRequest
 
@@ -40,10 +41,13 @@ def main(root: str, parent: int) -> int:
     stop.listen()
     if world_size == 1:
         process.forget_torchrun()
+    else:
+        peers.watch(run_dir, attempt, rank, note)
     ending = _train(run_dir, attempt, rank, stop)
     note.write(ending.rank_code, ending)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     if ending.cause not in ("finished", "stopped"):
         # Process groups and tracker threads of a broken run must not delay its end.
         os._exit(ending.rank_code)
@@ -59,7 +63,8 @@ def _train(run_dir: RunDir, attempt: int, rank: int, stop: StopRequest) -> Endin
     except BaseException as error:  # noqa: BLE001 - every end is reported in the note
         ending = ending_of(error, run_dir.root)
         if ending.cause != "stopped":
-            traceback.print_exc()
+            with suppress(OSError):  # a full disk takes no log either
+                traceback.print_exc()
         return ending
     return Ending("finished")
 

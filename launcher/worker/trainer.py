@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from transformers import TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
 
+from launcher.worker.faults import disk_full
 from launcher.worker.store import CheckpointStore
 
 
@@ -34,9 +37,12 @@ class Trainer(SFTTrainer):
             _barrier()
             if main:
                 self.store.commit(step)
-        except BaseException:
+        except BaseException as error:
+            full = disk_full(error, self.store.staging)
             if main:
                 self.store.abandon()
+            if full:  # known only until the space is given back
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.store.staging)) from error
             raise
         _barrier()
 

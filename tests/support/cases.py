@@ -21,6 +21,26 @@ def rank(run_dir: str) -> None:
     raise SystemExit(main.main(run_dir, os.getppid()))
 
 
+def rank_with_fault(run_dir: str, failing: int, step: int, fault: str) -> None:
+    """A rank like `rank`, but rank `failing` raises (`error`) or hangs (`hang`) when `step` steps are done."""
+    import time
+
+    from launcher.worker import main
+    from launcher.worker.trainer import Trainer
+
+    train_step = Trainer.training_step
+
+    def broken(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+        if int(os.environ["RANK"]) == failing and self.state.global_step == step:
+            if fault == "error":
+                raise RuntimeError("this rank is broken\nand says so at length")
+            time.sleep(600)
+        return train_step(self, *args, **kwargs)
+
+    Trainer.training_step = broken
+    raise SystemExit(main.main(run_dir, os.getppid()))
+
+
 def prepared(run_dir: str, label: str) -> dict[str, Any]:
     """The prepared rows of one set."""
     from datasets import load_from_disk

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.runs import checkpoints, events
+from launcher.runs import attempts, checkpoints, events
 from launcher.runs.paths import RunDir
 from tests.support import tiny, trained, warm
 
@@ -175,6 +175,33 @@ def test_a_failure_leaves_one_line_a_cause_and_a_log(tmp_path: Path):
     assert "\n" not in note["error"]
     assert note["log"] == "logs/attempt-1/rank-0.log"
     assert "Traceback" in (run.root / note["log"]).read_text()
+
+
+@pytest.mark.train
+def test_the_first_of_two_failing_ranks_is_known(tmp_path: Path):
+    """The other one fails because of it, with a message about a lost connection that explains nothing."""
+    run = trained.run_dir(tmp_path / "run", tiny.plan(world_size=2), ROWS)
+    args = {"run_dir": str(run.root), "failing": 1, "step": 3, "fault": "error"}
+    job = warm.start("tests.support.cases:rank_with_fault", args, ranks=2, env={"LAUNCHER_ATTEMPT": "1"})
+
+    assert job.wait().codes == (93, 93)
+    first = attempts.first_failure(attempts.exits(run, 1))
+    assert first is not None
+    assert (first.who, first.cause, first.error) == ("1", "code", "RuntimeError: this rank is broken")
+
+
+@pytest.mark.train
+def test_a_full_disk_is_called_that(tmp_path: Path):
+    """The kernel's answer for a device without space; 86 says that the same run may go on once there is some."""
+    run = trained.run_dir(tmp_path / "run", tiny.plan(), ROWS)
+    run.logs(1).mkdir(parents=True)
+    run.rank_log(1, 0).symlink_to("/dev/full")
+    assert trained.start(run).wait().codes == (86,)
+    note = trained.note(run)
+
+    assert note["cause"] == "disk_full"
+    assert note["error"] == "the disk is full: OSError: [Errno 28] No space left on device"
+    assert note["hint"] == f"free space under {run.root}, then run again"
 
 
 @pytest.mark.train

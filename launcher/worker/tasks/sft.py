@@ -50,14 +50,15 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     )
 
     stopping = StopAtBoundary(job, stop)
-    trainer.add_callback(CheckWrapper(job, trainer))
-    for callback in tracking.callbacks(plan, run_dir, attempt):
+    callbacks = [
+        CheckWrapper(job, trainer),
+        *([Events(job, trainer, attempt)] if rank == 0 else []),
+        *evaluate.callbacks(plan, run_dir, trainer, tokenizer),
+        stopping,
+        *tracking.callbacks(plan, run_dir),  # last, to see what the others log
+    ]
+    for callback in callbacks:
         trainer.add_callback(callback)
-    if rank == 0:
-        trainer.add_callback(Events(job, trainer, attempt))
-    for callback in evaluate.callbacks(plan, run_dir, trainer, tokenizer):
-        trainer.add_callback(callback)
-    trainer.add_callback(stopping)
 
     train(job, trainer, rank)
     if stopping.stopped:
