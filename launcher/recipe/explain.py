@@ -62,7 +62,9 @@ def explain(key: str) -> Explanation:
     if suggestion and (suggestion.write or suggestion.note):
         what = f"write `{suggestion.write}`" if suggestion.write else suggestion.note
         raise UsageError(f"no recipe key {quote(key)}: {suggestion.reason}", hint=what)
+    above, _, _ = key.rpartition(".")
     near = nearest(name, tuple(key.split(".")))
+    near = f"{above}.{near}" if near and above and "." not in near else near
     hint = f"did you mean `{near}`?" if near else "`launcher explain` lists the sections"
     raise UsageError(f"no recipe key {quote(key)}", hint=hint)
 

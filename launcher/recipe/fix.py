@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,11 @@ class Fixed:
         """Replace the file in one step."""
         if self.after == self.before:
             return
+        path = self.path.resolve()
         try:
-            write_text(self.path.resolve(), self.after)
+            mode = path.stat().st_mode
+            write_text(path, self.after)
+            path.chmod(stat.S_IMODE(mode))
         except OSError as error:
             raise EnvironmentFault(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -131,6 +135,9 @@ def _keep(comment: Any, document: CommentedMap, into: Any, target: Loc, pair: Pa
     parts, leaf = pair
     holder = _reach(into, parts[:-1])
     if leaf == _VALUE and not any(each.fa.flow_style() for each in (holder, into)):
+        for token in comment[2:3]:
+            if token:
+                token.start_mark.column = 0
         holder.ca.items[parts[-1]] = comment
         return
     tokens = [token for each in comment if each for token in (each if isinstance(each, list) else [each])]
@@ -214,8 +221,8 @@ def _text(parser: YAML, document: CommentedMap, before: str) -> str:
     stream = io.StringIO()
     parser.dump(document, stream)
     after = stream.getvalue()
-    kept = _comments(after)
-    lost = [comment for comment in _comments(before) if comment not in kept]
+    kept = {comment.lstrip("# ") for comment in _comments(after)}
+    lost = [comment for comment in _comments(before) if comment.lstrip("# ") not in kept]
     return "".join(f"{comment}\n" for comment in lost) + after
 
 

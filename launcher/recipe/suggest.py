@@ -12,6 +12,7 @@ from launcher.recipe.describe import keys_of
 from launcher.recipe.dialect import Row
 from launcher.recipe.dialects import ITEM_ROWS, ROWS
 from launcher.recipe.nodes import Node, plain
+from launcher.recipe.ownership import owner_of
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import Loc, known_part, leaves
 from launcher.recipe.trainer import passed_on
@@ -130,7 +131,8 @@ def _elsewhere(name: str, value: Any) -> Suggestion | None:
         return Suggestion("sections are nested", nest(name, "VALUE"), value)
     keys = homes().get(name, ())
     if not keys:
-        return None
+        owned = owner_of(name)
+        return Suggestion(f"`{name}` is a name of SFTConfig", note=owned[1]) if owned else None
     section = keys[0].rpartition(".")[0]
     reason = f"`{name}` belongs in `{section}`" if section else f"`{name}` stands at the top"
     return Suggestion(reason, nest(keys[0], "VALUE"), value)
