@@ -64,10 +64,9 @@ def ending_of(error: BaseException, written_to: Path) -> Ending:
     """
     if isinstance(error, Stopped):
         return Ending("stopped")
-    if _disk_full(error, written_to):
-        return Ending(
-            "disk_full", f"the disk is full: {_line(error)}", f"free space under {written_to}, then run again"
-        )
+    if full := disk_full(error, written_to):
+        hint = f"free space under {written_to}, then run again"
+        return Ending("disk_full", f"the disk is full: {_line(full)}", hint)
     if isinstance(error, LauncherError):
         return Ending(_cause(error), error.message, error.hint)
     if _out_of_memory(error):
