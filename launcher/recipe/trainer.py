@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from launcher.recipe.describe import range_words
+from launcher.recipe.describe import keys_of, range_words
 from launcher.recipe.ownership import PASSED_ON, WORDS, Limits
+from launcher.recipe.training import Training
 
 _PATH = Path(__file__).parent / "trainer_schema.json"
 _PYTHON: dict[str, tuple[type, ...]] = {
@@ -73,9 +74,20 @@ def passed_on() -> dict[str, TrainerField]:
     return {name: _field(name, fields[name], limits) for name, limits in PASSED_ON.items()}
 
 
-def choices_of(name: str) -> tuple[str, ...]:
-    """The words that a field of SFTConfig accepts."""
-    return tuple(schema()["SFTConfig"][name].get("choices", ()))
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a key of ours whose words are the trainer's (`optim`, `lr_scheduler_type`)."""
+    if name not in ("optim", "lr_scheduler_type"):
+        return ()
+    words = tuple(schema()["SFTConfig"][name]["choices"])
+    return (*words, "auto") if name == "optim" else words
+
+
+def fits(name: str, value: Any) -> bool:
+    """Whether `training:` takes this value of a key; the type of its own keys is the schema's to judge."""
+    if name in keys_of(Training):
+        return not (words_of(name) and isinstance(value, str) and value not in words_of(name))
+    field = passed_on().get(name)
+    return field is not None and (value is None or field.accepts(value))
 
 
 def _field(name: str, read: dict[str, Any], limits: Limits) -> TrainerField:

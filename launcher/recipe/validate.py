@@ -9,17 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from launcher.errors import RecipeError
-from launcher.recipe import describe, faults, trainer
 from launcher.recipe.checks import contradictions
-from launcher.recipe.nodes import Scalar, Table, at, key_place, plain
-from launcher.recipe.ownership import owner_of
+from launcher.recipe.nodes import Scalar, Table, at, plain
 from launcher.recipe.places import check_names
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import Loc, values
-from launcher.recipe.suggest import written
-from launcher.recipe.training import Training
-from launcher.recipe.unknown import owned_key
-from launcher.text import did_you_mean
+from launcher.recipe.trainer import fits
 
 _STAND_INS: dict[str, Any] = {
     "model": {"model_name_or_path": "x"},
@@ -33,8 +28,8 @@ def validate(tree: Table, *, default_name: str) -> tuple[Recipe | None, list[Rec
     """The recipe, or None and every fault found in it."""
     written = values(tree, Recipe)
     written.setdefault("name", slug(default_name))
-    found = dict(trainer_faults(tree))
-    found.update(schema_faults(written, tree))
+    found = dict(_trainer_faults(tree))
+    found.update(_schema_faults(written, tree))
     found.update(_empty_sections(tree))
     repaired, replaced = _repaired(written, list(found)) if found else (written, [])
     recipe = Recipe.model_validate_json(json.dumps(repaired))
@@ -44,66 +39,27 @@ def validate(tree: Table, *, default_name: str) -> tuple[Recipe | None, list[Rec
     return (None if errors else recipe), errors
 
 
-def schema_faults(written: dict[str, Any], tree: Table) -> list[tuple[Loc, RecipeError]]:
+def _schema_faults(written: dict[str, Any], tree: Table) -> list[tuple[Loc, RecipeError]]:
     """What pydantic finds, in our words."""
     try:
         Recipe.model_validate_json(json.dumps(written))
     except ValidationError as error:
+        from launcher.recipe import faults
+
         return faults.from_pydantic(error, tree)
     return []
 
 
-def trainer_faults(tree: Table) -> list[tuple[Loc, RecipeError]]:
+def _trainer_faults(tree: Table) -> list[tuple[Loc, RecipeError]]:
     """Keys of `training:` that are not the trainer's, belong elsewhere, or hold what the trainer does not accept."""
     section = at(tree, ("training",))
-    if not isinstance(section, Table):
+    entries = section.entries if isinstance(section, Table) else {}
+    wrong = [name for name, node in entries.items() if not fits(name, plain(node))]
+    if not wrong:
         return []
-    pairs = ((("training", name), _trainer_fault(tree, name)) for name in section.entries)
-    return [(loc, fault) for loc, fault in pairs if fault]
+    from launcher.recipe.trainer_faults import training_fault
 
-
-def _trainer_fault(tree: Table, name: str) -> RecipeError | None:
-    loc: Loc = ("training", name)
-    if name in describe.keys_of(Training):
-        return _spelled_choice(tree, name)
-    if name in trainer.passed_on():
-        return _passed_on_fault(tree, name)
-    if owner_of(name):
-        message, hint = owned_key(tree, name)
-        return RecipeError(message, key=f"training.{name}", place=key_place(tree, loc), hint=hint)
-    return faults.unknown(tree, loc)
-
-
-def _passed_on_fault(tree: Table, name: str) -> RecipeError | None:
-    loc: Loc = ("training", name)
-    field, node = trainer.passed_on()[name], at(tree, loc)
-    if node is None or (value := plain(node)) is None or field.accepts(value):
-        return None
-    hint = None
-    if isinstance(node, Scalar):
-        readings = faults.readings(node, field.choices, boolean="bool" in field.types)
-        fits = next((each for each in readings if each is not None and field.accepts(each)), None)
-        near = did_you_mean(node.text, field.choices)
-        hint = near and f"did you mean `{near}`?"
-        hint = f"write `{name}: {faults.as_written(node, fits)}`" if fits is not None else hint
-    hint = hint or f"leave it out for the default, {written(field.default)}"
-    message = f"needs {field.expects()}, got {faults.seen(node)}"
-    return RecipeError(message, key=f"training.{name}", place=node.place, hint=hint)
-
-
-def _spelled_choice(tree: Table, name: str) -> RecipeError | None:
-    """A wrong word in a key of ours whose words are the trainer's (`optim`, `lr_scheduler_type`)."""
-    node = at(tree, ("training", name))
-    words = trainer.choices_of(name) if name in ("optim", "lr_scheduler_type") else ()
-    if not words or not isinstance(node, Scalar) or not isinstance(node.value, str):
-        return None
-    words = (*words, "auto") if name == "optim" else words
-    if node.value in words:
-        return None
-    near = did_you_mean(node.value, words)
-    hint = f"did you mean `{near}`?" if near else f"write one of {', '.join(words)}"
-    message = f"no such {'optimizer' if name == 'optim' else 'schedule'}: {faults.seen(node)}"
-    return RecipeError(message, key=f"training.{name}", place=node.place, hint=hint)
+    return [(("training", name), training_fault(tree, name)) for name in wrong]
 
 
 def _empty_sections(tree: Table) -> list[tuple[Loc, RecipeError]]:
@@ -112,7 +68,7 @@ def _empty_sections(tree: Table) -> list[tuple[Loc, RecipeError]]:
     for name in ("quantization", "peft", "sweep"):
         node = tree.entries.get(name)
         if isinstance(node, Scalar) and node.value is None and not node.text:
-            hint = f"write `{name}: null` for none" + ("" if name == "sweep" else f", `{name}: {{…}}` to have it")
+            hint = f"write `{name}: null` for none, or keys below it"
             found.append(((name,), RecipeError("is empty", key=name, place=tree.keys[name], hint=hint)))
     return found
 
