@@ -61,7 +61,8 @@ def runs_table(looks: Sequence[Look]) -> str:
     shown = text.table(lines, right=frozenset({3, 4})).splitlines()
     for number in range(len(looks), 0, -1):
         if looks[number - 1].state.name == "failed":
-            shown.insert(number + 1, f"    {_because(looks[number - 1])}")
+            each = looks[number - 1]
+            shown.insert(number + 1, f"    {each.state.reason}  →  {next_commands(each)[0]}")
     return "\n".join(shown)
 
 
@@ -72,7 +73,7 @@ def run_screen(each: Look) -> str:
         "loss": _loss(each),
         "safe": _safe(each),
         "history": _history(each),
-        "why": _because(each) if each.state.name == "failed" else None,
+        "why": each.state.reason if each.state.name == "failed" else None,
         "next": " · ".join(next_commands(each)),
     }
     width = max(len(each.run_dir.name), 7) + 2
@@ -203,15 +204,17 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _safe(each: Look) -> str:
     choice = checkpoints.newest(each.run_dir)
-    passed = [f"{refused.path.name} {refused.reason}" for refused in choice.passed_over]
-    if choice.checkpoint is None:
-        safe = f"no checkpoint yet: a kill now costs {each.seen.step} steps" if each.seen.step else ""
-    else:
+    step = choice.checkpoint.step if choice.checkpoint else 0
+    parts = []
+    if choice.checkpoint:
         ago = text.duration(max(0, each.now - (each.seen.saved_time or each.now)))
-        lost = max(0, each.seen.step - choice.checkpoint.step)
-        cost = f"; a kill now costs {lost} steps" if each.state.name == "running" else ""
-        safe = f"{choice.checkpoint.path.name}, {ago} ago{cost}"
-    return " · ".join(part for part in [safe, *passed] if part)
+        parts.append(f"{choice.checkpoint.path.name}, {ago} ago")
+    elif each.seen.step:
+        parts.append("no checkpoint yet")
+    if each.state.name == "running" and each.seen.step:
+        parts.append(f"a kill now costs {max(0, each.seen.step - step)} steps")
+    parts += [f"{refused.path.name} {refused.reason}" for refused in choice.passed_over]
+    return " · ".join(parts)
 
 
 def _history(each: Look) -> str:
@@ -225,7 +228,3 @@ def _attempt(each: Look, attempt: Attempt) -> str:
         return f"#{attempt.number} running"
     words = {None: "killed", 0: "done", 85: "stopped", 130: "left at once"}
     return f"#{attempt.number} {words.get(attempt.code, 'failed')}{where}"
-
-
-def _because(each: Look) -> str:
-    return f"{each.state.reason}  →  {next_commands(each)[0]}"

@@ -1,0 +1,149 @@
+"""What `status` shows, whole screens at a time."""
+
+import json
+
+import pytest
+
+from launcher.cli import live, screens
+from launcher.runs import attempts, events, record
+from launcher.runs.attempts import Attempt
+from launcher.runs.paths import RunDir
+from launcher.runs.progress import Progress, progress
+from launcher.runs.state import State
+from tests.support import golden
+
+HERE = "node7"
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    monkeypatch.setattr("platform.node", lambda: HERE)
+    monkeypatch.setenv("LAUNCHER_RUNS", str(tmp_path))
+
+
+def seen(steps=57, total=123):
+    found = [
+        {"event": "attempt", "time": 0.0, "attempt": 1}, {"event": "start", "time": 10.0, "step": 0, "max_steps": total},
+        {"event": "eval", "time": 10.5, "step": 0, "dataset": "held_out", "loss": 1.4},
+    ]  # fmt: skip
+    for step in range(1, steps + 1):
+        found.append({"event": "step", "time": 10 + 1.5 * step, "step": step, "loss": 2 - step / 123, "tokens": 3000 * step,
+                      "learning_rate": 1e-4, "memory_gib": 1.25})  # fmt: skip
+        if step == 40:
+            found.append({"event": "commit", "time": 71.0, "step": 40, "checkpoint": "checkpoint-40", "seconds": 0.2})
+    found.append({"event": "eval", "time": 96.0, "step": steps, "dataset": "held_out", "loss": 1.02})
+    return found
+
+
+def look(tmp_path, name, state, found, *tried, now=200.0):
+    run_dir = RunDir(tmp_path / name)
+    run_dir.root.mkdir()
+    return screens.Look(run_dir, state, progress(found), tried, now)
+
+
+def commit(run_dir, step):
+    folder = run_dir.checkpoints / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "w").write_bytes(b"12")
+    (folder / "MANIFEST.json").write_text(json.dumps({"step": step, "files": {"w": 2}}))
+
+
+def test_the_table_of_all_runs(tmp_path):
+    """One line each, and below a failed one why and what to type."""
+    first = Attempt(1, HERE, 1, 0.0)
+    failed = State("failed", "rank 1 failed: IndexError: index out of range")
+    runs = [
+        look(tmp_path, "de-lora", failed, seen(3), first),
+        look(tmp_path, "new", State("queued", "not started"), []),
+        look(tmp_path, "support", State("done"), seen(123), first),
+        look(tmp_path, "support-2", State("running"), seen(), Attempt(1, "node9", 1, 0.0)),
+        look(tmp_path, "theses", State("stopped", "saved"), seen(), first),
+    ]
+    golden.check("cli/status.txt", screens.runs_table(runs) + "\n")
+
+
+def test_the_screen_of_a_running_run(tmp_path):
+    """Where it stands, how fast, what a kill would cost, what happened, what to type."""
+    tried = (Attempt(1, HERE, 1, 0.0, 5.0, 85), Attempt(2, HERE, 2, 8.0))
+    run = look(tmp_path, "support-2", State("running"), seen(), *tried)
+    commit(run.run_dir, 40)
+    (run.run_dir.checkpoints / "checkpoint-50").mkdir()
+    golden.check("cli/status-running.txt", screens.run_screen(run) + "\n")
+
+
+def test_the_screen_of_a_failed_run(tmp_path):
+    """The cause stands in it; the next command shows the log."""
+    failed = State("failed", "rank 1 failed: IndexError: index out of range")
+    run = look(tmp_path, "de-lora", failed, seen(3), Attempt(1, HERE, 1, 0.0, 30.0, 6))
+    golden.check("cli/status-failed.txt", screens.run_screen(run) + "\n")
+
+
+def test_json_is_what_the_files_say(tmp_path):
+    """For programs: numbers, not words."""
+    run_dir = RunDir(tmp_path / "demo")
+    run_dir.root.mkdir()
+    record.write(run_dir, record.new("demo", {}))
+    attempts.end(run_dir, attempts.begin(run_dir), 85)
+    events.append(run_dir.events, "step", step=3, loss=0.5)
+    shown = screens.as_json(screens.look(run_dir))
+    assert json.loads(json.dumps(shown)) == shown
+    assert (shown["name"], shown["state"], shown["step"], shown["loss"]) == ("demo", "stopped", 3, 0.5)
+    assert shown["attempts"][0]["code"] == 85
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [([], ""), ([1.0], ""), ([1.0, 1.0], "▁▁"), ([2.0, 1.0], "█▁"), ([0.0, 7.0, float("inf")], "▁█"), ([float(n) for n in range(8)], "▁▂▃▄▅▆▇█")],
+)  # fmt: skip
+def test_a_sparkline_spans_lowest_to_highest(values, line):
+    """Ten bars at most; a flat line is flat, a divergence does not flatten the rest."""
+    assert screens.sparkline(values) == line
+
+
+def test_a_long_history_is_ten_means():
+    """0…99 in tens: means 4.5, 14.5, …, 94.5, from the lowest bar to the highest."""
+    assert screens.sparkline([float(n) for n in range(100)]) == "▁▂▃▃▄▅▆▆▇█"
+
+
+def test_plain_lines_show_the_first_and_last_step_and_every_evaluation(capsys, monkeypatch):
+    """A log of thousands of steps must stay readable: with 1.5 s a step, every seventh."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines = live.Lines()
+    for event in seen(22, total=22):
+        now[0] = event["time"]
+        lines.event(event)
+    said = capsys.readouterr().err
+    assert [
+        int(line.split()[1].split("/")[0]) for line in said.splitlines() if line.startswith("step") and "lr" in line
+    ] == [1, 8, 15, 22]
+    assert said.count("held_out loss") == 2
+    assert "step 22/22  loss 1.821  lr 0.0001  2k tok/s  0 s left  1.2 GiB" in said
+
+
+def test_prepare_is_shown_up_to_its_error(capsys):
+    """The error has its own place, and no traceback is shown."""
+    lines = live.Lines()
+    for line in ("reading sums", "Traceback (most recent call last):", '  File "x.py"', "error: x"):
+        lines.output(line)
+    assert capsys.readouterr().err == "  reading sums\n"
+
+
+def test_a_vanished_terminal_does_not_end_the_run(monkeypatch):
+    """SIGHUP closes the terminal; the run still has to save."""
+
+    class Gone:
+        def write(self, _):
+            raise OSError(5, "Input/output error")
+
+        def flush(self): ...
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    lines = live.Lines()
+    lines.note("saving")
+    lines.note("saved")
+
+
+def test_a_step_line_says_only_what_is_known():
+    """Before the first log there is no loss to show."""
+    assert live.step_line(Progress()) == "step 0/?"

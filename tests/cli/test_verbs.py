@@ -1,0 +1,123 @@
+"""The verbs that read and stop runs, as a person types them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from launcher.cli.main import main
+from launcher.runs import attempts, lock, record
+from launcher.runs.paths import RunDir
+from tests.support.until import until
+
+
+@pytest.fixture
+def run_dir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAUNCHER_RUNS", raising=False)
+    made = RunDir(tmp_path / "runs" / "demo")
+    made.root.mkdir(parents=True)
+    record.write(made, record.new("demo", {}))
+    return made
+
+
+def test_an_unknown_run_is_one_line_with_a_hint(run_dir, capsys):
+    """No traceback, exit code 2."""
+    for verb in ("status", "logs", "stop", "report", "run"):
+        assert main([verb, "dmo"]) == 2
+        assert capsys.readouterr().err == "error: no run 'dmo' in runs\nhint:  did you mean `demo`?\n"
+
+
+def test_status_without_runs_says_what_to_type(tmp_path, capsys, monkeypatch):
+    """An empty table helps nobody."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", "--runs", "none"]) == 0
+    assert capsys.readouterr().out == "no runs in none; `launcher run RECIPE` starts one\n"
+    assert main(["status", "--runs", "none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_queued_run_is_listed(run_dir, capsys):
+    """By name and by directory."""
+    assert main(["status"]) == 0
+    assert (
+        capsys.readouterr().out
+        == "RUN   WHERE  STATE   STEP  LOSS  HELD-OUT  ETA\ndemo  local  queued     -     -  -         -\n"
+    )
+    assert main(["status", str(run_dir.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "queued"
+
+
+def test_logs_show_the_rank_and_until_it_writes_the_stage_before_it(run_dir, capfdbinary):
+    """The first seconds of a run are in the log of the stage, not of a rank."""
+    assert main(["logs", "demo"]) == 4
+    assert b"no log of rank 0 yet" in capfdbinary.readouterr().err
+    attempts.begin(run_dir)
+    run_dir.stage_log(1, "prepare").write_text("reading\n")
+    assert main(["logs", "demo"]) == 0
+    assert capfdbinary.readouterr().out == b"reading\n"
+    run_dir.rank_log(1, 0).write_text("rank zero\n")
+    run_dir.rank_log(1, 1).write_text("rank one\n")
+    for arguments, text in (
+        ([], b"rank zero\n"),
+        (["--rank", "1"], b"rank one\n"),
+        (["--stage", "prepare"], b"reading\n"),
+    ):
+        assert main(["logs", "demo", *arguments]) == 0
+        assert capfdbinary.readouterr().out == text
+
+
+def test_following_a_log_ends_with_the_run(run_dir):
+    """What is written until the end is shown, and then the prompt comes back."""
+    attempts.begin(run_dir)
+    log = run_dir.rank_log(1, 0)
+    log.write_text("one\n")
+    with lock.hold(run_dir):
+        reader = subprocess.Popen(
+            [sys.executable, "-m", "launcher", "logs", "demo", "-f"], stdout=subprocess.PIPE, text=True
+        )
+        assert reader.stdout.readline() == "one\n"
+        log.write_text("one\ntwo\n")
+        assert reader.stdout.readline() == "two\n"
+        assert reader.poll() is None
+    assert reader.wait(10) == 0
+
+
+def test_stop_leaves_a_request_and_waits_only_as_long_as_it_is_told(run_dir, capsys):
+    """A run that is not there needs no stopping, and a script must not wait for ever."""
+    assert main(["stop", "demo"]) == 0
+    assert capsys.readouterr().out == "demo is not running: queued\n"
+    assert not run_dir.stop_request.exists()
+    with lock.hold(run_dir):
+        assert main(["stop", "demo"]) == 0
+        assert run_dir.stop_request.exists()
+        assert main(["stop", "demo", "--wait", "0.2"]) == 4
+    assert "still running after 0.2 s; the request stands" in capsys.readouterr().err
+
+
+def test_stop_with_wait_returns_when_the_run_has_left(run_dir, capsys):
+    """And shows what became of it."""
+    with lock.hold(run_dir):
+        stopper = subprocess.Popen(
+            [sys.executable, "-m", "launcher", "stop", "demo", "--wait", "60"], stdout=subprocess.PIPE, text=True
+        )
+        until(run_dir.stop_request.exists)
+    assert stopper.wait(10) == 0
+    assert "state   demo" in stopper.stdout.read()
+
+
+def test_what_the_system_refuses_is_one_line_and_exit_code_4(run_dir, capsys):
+    """A folder where a file should be, for example."""
+    (run_dir.root / "logs" / "attempt-1" / "rank-0.log").mkdir(parents=True)
+    (run_dir.root / "attempts" / "1").mkdir(parents=True)
+    assert main(["logs", "demo"]) == 4
+    assert capsys.readouterr().err == "error: Is a directory: runs/demo/logs/attempt-1/rank-0.log\n"
+
+
+def test_hardware_that_is_not_here_can_be_planned_for_but_not_run_on(run_dir, capsys):
+    """`--on` is for `plan`."""
+    assert main(["run", "demo", "--on", "H100x8"]) == 2
+    assert "`--on` names hardware that is not here" in capsys.readouterr().err
+    assert main(["run", "x.yaml", "--allow-change", "peft"]) == 2
+    assert "`--allow-change` needs `--continue RUN`" in capsys.readouterr().err
