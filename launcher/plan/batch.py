@@ -71,7 +71,7 @@ def _uneven(loaded: LoadedRecipe, size: int, unit: int, world_size: int) -> Reci
         hint = f"write `global_batch_size: {unit}`, or leave {_name(_PER_DEVICE)} or {_name(_ACCUMULATION)} out"
         return loaded.error(message, key=_GLOBAL, hint=hint)
     written = [_name(key) for key in (_PER_DEVICE, _ACCUMULATION) if loaded.place(key)]
-    change = ", ".join([*written, "the number of GPUs"])
+    change = " or ".join([*written, *(["the number of ranks"] if world_size > 1 else [])])
     return loaded.error(
         f"{size} rows do not divide by {product}" + (f" = {unit}" if "×" in product else ""),
         key=_GLOBAL,

@@ -10,6 +10,7 @@ from launcher.plan.facts import Facts
 from launcher.plan.types import Estimate
 from launcher.plan.world import World
 from launcher.recipe.load import LoadedRecipe
+from launcher.text import quote
 
 _PLAN_OWNED_INIT = {
     "attn_implementation": "model.attn_implementation",
@@ -47,10 +48,12 @@ def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts,
 
 
 def _init(loaded: LoadedRecipe) -> Iterator[RecipeError]:
-    for name in loaded.recipe.model.model_init_kwargs:
+    for name, value in loaded.recipe.model.model_init_kwargs.items():
         if name in _PLAN_OWNED_INIT:
             key = f"model.model_init_kwargs.{name}"
-            yield loaded.error("not passed through", key=key, hint=f"it belongs to {_PLAN_OWNED_INIT[name]}")
+            yield loaded.error(
+                f"{quote(str(value))} is not passed through", key=key, hint=f"it belongs to {_PLAN_OWNED_INIT[name]}"
+            )
 
 
 def _adapter(loaded: LoadedRecipe) -> Iterator[RecipeError]:

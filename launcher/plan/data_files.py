@@ -53,7 +53,7 @@ def expand(path: str, data_files: Sequence[str] = ()) -> tuple[Path, ...]:
     if any(character in path for character in "*?[") and not os.path.lexists(path):
         found = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         if not found:
-            raise DataPathError(f"no file matches {path}", _nearest(Path(path)))
+            raise DataPathError(f"no file matches {path}", nearest(Path(path)))
     elif Path(path).is_dir():
         found = _inside(Path(path), data_files)
     else:
@@ -98,6 +98,18 @@ def tokens_per_row(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *,
     return sum(lengths) / len(lengths) if lengths else None
 
 
+def nearest(missing: Path) -> str | None:
+    """The nearest existing name beside a missing one; the first missing folder when the folder is missing too."""
+    folder = missing.parent
+    if not folder.is_dir():
+        while not folder.parent.is_dir():
+            folder = folder.parent
+        near = _similar(folder)
+        return f"there is no folder {folder}" + (f"; did you mean {near}?" if near else "")
+    near = _similar(missing)
+    return f"did you mean {near}?" if near else None
+
+
 def _characters(value: Any) -> int:
     match value:
         case str():
@@ -124,7 +136,7 @@ def _check(file: Path) -> None:
     except FileNotFoundError:
         if file.is_symlink():
             raise DataPathError(f"{file} is a link to {file.readlink()}, which does not exist") from None
-        raise DataPathError(f"no file {file}", _nearest(file)) from None
+        raise DataPathError(f"no file {file}", nearest(file)) from None
     except OSError as fault:
         raise DataPathError(f"{file} cannot be opened: {fault.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
@@ -140,18 +152,6 @@ def _check(file: Path) -> None:
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def _nearest(missing: Path) -> str | None:
-    """The nearest existing name beside a missing one; the first missing folder when the folder is missing too."""
-    folder = missing.parent
-    if not folder.is_dir():
-        while not folder.parent.is_dir():
-            folder = folder.parent
-        near = _similar(folder)
-        return f"there is no folder {folder}" + (f"; did you mean {near}?" if near else "")
-    near = _similar(missing)
-    return f"did you mean {near}?" if near else None
 
 
 def _similar(missing: Path) -> Path | None:

@@ -150,17 +150,25 @@ class _Look:
             return None
         try:
             return Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as fault:
-            self.faults.append(self.loaded.error(f"cannot read {path}: {fault}", key=key))
-            return None
+        except UnicodeDecodeError as fault:
+            self.faults.append(self.loaded.error(f"{path} is not UTF-8 (byte {fault.start})", key=key))
+        except OSError as fault:
+            hint = data_files.nearest(Path(path)) if isinstance(fault, FileNotFoundError) else None
+            message = f"{path} cannot be read: {(fault.strerror or '').lower()}"
+            self.faults.append(self.loaded.error(message, key=key, hint=hint))
+        return None
 
     def model(self) -> ModelFacts:
         model = self.loaded.recipe.model
         if model.from_config is not None:
             return ModelFacts(model.from_config, "from_config")
         name = model.model_name_or_path or ""
-        path = resolve(self.loaded, "model.model_name_or_path", name, self.names)
-        return from_folder(Path(path)) if is_local(path) else from_hub(path, model.revision)
+        key = "model.model_name_or_path"
+        path = resolve(self.loaded, key, name, self.names)
+        try:
+            return from_folder(Path(path)) if is_local(path) else from_hub(path, model.revision)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"{key}: {fault.message}", hint=fault.hint, place=self.loaded.place(key)) from None
 
     def resolved(self, key: str, written: str) -> str | None:
         try:

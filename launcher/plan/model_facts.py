@@ -65,7 +65,7 @@ def from_hub(name: str, revision: str) -> ModelFacts:
     if name in known_models():
         return ModelFacts(known_models()[name], "the catalog")
     raise EnvironmentFault(
-        f"model `{name}`: its config.json is not on this machine (no such folder, not in {hub_cache()})",
+        f"the config.json of `{name}` is not on this machine (no such folder, not in {hub_cache()})",
         hint=f"`hf download {name}` on a machine with network fills the cache; a local folder works too",
     )
 
