@@ -8,4 +8,5 @@ PARENT = os.getppid()
 if __name__ == "__main__":
     from launcher.worker.main import main
 
-    sys.exit(main(sys.argv[1], PARENT))
+    # All is written by now. Exit hooks and threads of trackers, some of which wait for a server, must not delay the end.
+    os._exit(main(sys.argv[1], PARENT))

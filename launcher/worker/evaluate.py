@@ -147,13 +147,14 @@ def generate_all(
     error: str | None = None
     texts: list[str] = []
     try:
-        texts = answers(
-            trainer.model,
-            tokenizer,
-            [prompts[i] for i in share.rows],
-            max_new_tokens=spec.max_new_tokens,
-            batch_size=spec.batch_size,
-        )
+        with trainer.compute_loss_context_manager():
+            texts = answers(
+                trainer.model,
+                tokenizer,
+                [prompts[i] for i in share.rows],
+                max_new_tokens=spec.max_new_tokens,
+                batch_size=spec.batch_size,
+            )
     except Exception as fault:  # noqa: BLE001 - agreed by all ranks below
         torch.cuda.empty_cache()
         error = f"{type(fault).__name__}: {fault}"

@@ -34,11 +34,14 @@ def _prepare(run_dir: RunDir) -> Ending:
     try:
         import datasets
 
+        from launcher.worker import metrics
         from launcher.worker.data.prepare import prepare
         from launcher.worker.job import load
 
         datasets.disable_progress_bars()
-        made = prepare(load(run_dir.root), _say)
+        job = load(run_dir.root)
+        metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
+        made = prepare(job, _say)
         _say("data is ready" if made else "data is ready (nothing changed)")
     except Exception as error:  # noqa: BLE001 - every end is reported in the note
         ending = ending_of(error, run_dir.root)

@@ -117,6 +117,66 @@ def train(root: str, fields: dict[str, Any], evals: bool = True) -> dict[str, An
     }
 
 
+def tracked(
+    root: str,
+    fields: dict[str, Any],
+    *,
+    also: tuple[str, ...] = (),
+    most_waiting: int = 1000,
+    seconds_to_finish: float = 30.0,
+) -> dict[str, Any]:
+    """Train with evaluation and trackers in the order of the task; `also` names integrations of this file to add."""
+    import time
+
+    from launcher.worker import evaluate, tracking
+
+    tracking.MOST_WAITING, tracking.SECONDS_TO_FINISH = most_waiting, seconds_to_finish
+    plan = made_plan(**fields)
+    run = RunDir(Path(root) / "run")
+    trainer, tokenizer = trainer_for(root, plan, "out")
+    callbacks = [*evaluate.callbacks(plan, run, trainer, tokenizer), *tracking.callbacks(plan, run)]
+    if also:
+        callbacks.append(
+            tracking.Tracking(tracking.tracked(plan, run), run, {name: _misbehaving(name) for name in also})
+        )
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    started = time.monotonic()
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {"losses": losses, "seconds": time.monotonic() - started, "weights": _digest(trainer.model)}
+
+
+def _misbehaving(name: str) -> Any:
+    """An integration that fails or hangs where its name says."""
+    import contextlib
+    import threading
+
+    from transformers import TrainerCallback
+
+    class Misbehaving(TrainerCallback):
+        def _act(self, where: str) -> None:
+            if name == f"raises at {where}":
+                raise SystemExit("no server")
+            if name == f"hangs at {where}":
+                threading.Event().wait()
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self._act("begin")
+
+        def on_log(self, *_: Any, **__: Any) -> None:
+            self._act("log")
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            self._act("end")
+
+    @contextlib.contextmanager
+    def opened(run: Any, state: Any) -> Any:
+        yield Misbehaving(), run.config
+
+    return opened
+
+
 def on_and_off(root: str, fields: dict[str, Any]) -> dict[str, Any]:
     """The same training with and without evaluation."""
     return {"on": train(root, fields), "off": train(root, fields, evals=False)}
