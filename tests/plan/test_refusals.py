@@ -118,6 +118,8 @@ EFFECTIVE = {
     "launch.nodes": "2",
     "launch.gpus_per_node": "1",
 }
+# Keys of hub datasets; for files they are refused (tests/plan/test_facts.py).
+HUB_ONLY = {f"data.datasets.sums.{name}" for name in ("name", "split", "data_files", "revision")}
 # The rest: said once for each, and tested where it acts.
 ELSEWHERE = {
     "schema": "one version only",
@@ -181,9 +183,10 @@ def test_weights_are_refused_at_every_source(tmp_path):
 @pytest.mark.parametrize("key", EFFECTIVE)
 def test_every_other_key_changes_the_plan(tmp_path, key):
     """Beside the recipe that the plan repeats for people, something the worker or the executor reads must differ."""
-    before = made(tmp_path)
+    hub = ["data.datasets.sums.path=org/set"] if key in HUB_ONLY else []
+    before = made(tmp_path, *hub)
     try:
-        after = made(tmp_path, f"{key}={EFFECTIVE[key]}")
+        after = made(tmp_path, *hub, f"{key}={EFFECTIVE[key]}")
     except LauncherError as fault:
         # A value that only fits another source or other hardware is refused, which is not ignoring it.
         assert key in str(fault) or key.rpartition(".")[0] in str(fault), fault
