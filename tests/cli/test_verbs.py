@@ -121,3 +121,17 @@ def test_hardware_that_is_not_here_can_be_planned_for_but_not_run_on(run_dir, ca
     assert "`--on` names hardware that is not here" in capsys.readouterr().err
     assert main(["run", "x.yaml", "--allow-change", "peft"]) == 2
     assert "`--allow-change` needs `--continue RUN`" in capsys.readouterr().err
+
+
+def test_a_missing_data_file_is_told_before_anything_is_made(run_dir, capsys):
+    """With the line of the recipe, and without a half-made run directory."""
+    recipe = run_dir.root.parent.parent / "sums.yaml"
+    recipe.write_text(
+        "schema: 1\nmodel:\n  from_config: {model_type: llama, vocab_size: 16, hidden_size: 8, num_hidden_layers: 1}\n"
+        "  tokenizer_name_or_path: .\ndata:\n  datasets:\n    - {label: sums, path: sums.jsonl}\n"
+    )
+    assert main(["run", "sums.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: sums.yaml:7:")
+    assert "sums.jsonl" in said
+    assert not (run_dir.root.parent / "sums").exists()
