@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 
 from launcher.errors import EnvironmentFault, RecipeError
 from launcher.recipe import yaml
@@ -24,6 +25,7 @@ from launcher.runs.files import write_text
 from launcher.text import redact
 
 _VALUE = "VALUE"
+_BY_HAND = "edit it by hand, as the hints of `launcher validate` say"
 Pair = tuple[tuple[str, ...], Any]
 
 
@@ -81,7 +83,10 @@ def _once(text: str, shown: str) -> tuple[str, list[str], list[str]]:
     if not isinstance(tree, Table):
         return text, [], []
     parser = _parser(tree)
-    document, expected = parser.load(text), plain(tree)
+    try:
+        document, expected = parser.load(text), plain(tree)
+    except YAMLError as error:
+        raise RecipeError(f"cannot be rewritten: {error}".splitlines()[0], place=tree.place, hint=_BY_HAND) from None
     done: list[str] = []
     left: list[str] = []
     for loc in unknown_locs(tree):
@@ -96,7 +101,7 @@ def _once(text: str, shown: str) -> tuple[str, list[str], list[str]]:
         raise RecipeError(
             "rewriting would change other values of this file",
             place=tree.place,
-            hint="edit it by hand, as the hints of `launcher validate` say",
+            hint=_BY_HAND,
         )
     return after, done, left
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from launcher.recipe import yaml
 from launcher.recipe.describe import keys_of
 from launcher.recipe.dialect import Row
 from launcher.recipe.dialects import ITEM_ROWS, ROWS
@@ -15,7 +16,7 @@ from launcher.recipe.nodes import Node, plain
 from launcher.recipe.ownership import owner_of
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import Loc, known_part, leaves
-from launcher.recipe.trainer import passed_on
+from launcher.recipe.trainer import fits, passed_on
 from launcher.text import did_you_mean
 
 _LISTS = ("datasets", "eval_datasets")
@@ -55,13 +56,38 @@ def _from_row(name: str, row: Row, value: Any, item: Loc | None) -> Suggestion:
     reason = f"`{name}` is a name of {row.tools}"
     if value is None:
         return Suggestion(reason, note="remove it: it is empty")
-    template = _choose(row.write, value)
-    if template:
-        return Suggestion(reason, template, value)
-    template = _choose(row.item, value)
-    if template:
-        return Suggestion(reason, template, value, item=item or ("data", "datasets", 0))
+    if template := _choose(row.write, value):
+        return _filled(reason, template, value, None)
+    if template := _choose(row.item, value):
+        return _filled(reason, template, value, item or ("data", "datasets", 0))
     return Suggestion(reason, note=row.note or _values(row))
+
+
+def _filled(reason: str, template: str, value: Any, item: Loc | None) -> Suggestion:
+    """The suggestion with the first reading of the value that the schema accepts there; else only its shape."""
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return Suggestion(reason, template, value, item)  # a whole list moves; its items are judged where they arrive
+    parts = [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+    for each in (parts, value) if isinstance(parts, list) and len(parts) > 1 else (value,):
+        if _accepted(fill(template, each), item):
+            return Suggestion(reason, template, each, item)
+    where = " in an item of `data.datasets`" if item else ""
+    return Suggestion(reason, note=f"write `{re.sub('VALUE', '…', template)}`{where}")
+
+
+def _accepted(line: str, item: Loc | None) -> bool:
+    """Whether a recipe with this line in it has the right keys and types."""
+    written = plain(yaml.read_text(f"{{{line}}}", "suggestion"))
+    source = {"label": "x", "path": "x", **(written if item else {})}
+    recipe: dict[str, Any] = {"name": "x", "model": {"model_name_or_path": "x"}, "data": {"datasets": [source]}}
+    for section, keys in ({} if item else written).items():
+        recipe[section] = {**recipe.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    training = recipe.get("training", {})
+    try:
+        Recipe.model_validate_json(json.dumps(recipe))
+    except ValueError:
+        return False
+    return all(fits(name, value) for name, value in training.items()) if isinstance(training, dict) else False
 
 
 def _values(row: Row) -> str:
@@ -128,14 +154,14 @@ def nest(key: str, value: str) -> str:
 def _elsewhere(name: str, value: Any) -> Suggestion | None:
     """The same name as a key of another section, or a dotted key written in one piece."""
     if "." in name and len(known_part(name.split("."))[0]) == len(name.split(".")):
-        return Suggestion("sections are nested", nest(name, "VALUE"), value)
+        return _filled("sections are nested", nest(name, "VALUE"), value, None)
     keys = homes().get(name, ())
     if not keys:
         owned = owner_of(name)
         return Suggestion(f"`{name}` is a name of SFTConfig", note=owned[1]) if owned else None
     section = keys[0].rpartition(".")[0]
     reason = f"`{name}` belongs in `{section}`" if section else f"`{name}` stands at the top"
-    return Suggestion(reason, nest(keys[0], "VALUE"), value)
+    return _filled(reason, nest(keys[0], "VALUE"), value, None)
 
 
 def nearest(name: str, loc: Loc) -> str | None:

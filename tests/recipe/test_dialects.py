@@ -111,3 +111,18 @@ def test_keys_of_another_section_are_sent_there(tmp_path):
     assert hints["lora_alpha"] == "`lora_alpha` belongs in `peft`: write `peft: {lora_alpha: 8}`"
     assert hints["learning_rate"] == "`learning_rate` belongs in `training`: write `training: {learning_rate: 0.0001}`"
     assert hints["training.seed"] == "sections are nested: write `training: {seed: 3}`"
+
+
+def test_a_line_is_offered_only_when_it_is_accepted(tmp_path):
+    """A value that does not fit there is left to the reader; text with commas becomes a list."""
+    hints = {
+        each.key: each.hint
+        for each in faults(
+            tmp_path,
+            {**FULL, "val_set_size": 500, "lora_r": "high", "lora_target": "q_proj, v_proj", "lora_dropout": 7},
+        )
+    }
+    assert hints["val_set_size"].endswith("write `data: {eval_datasets: [{label: held_out, from: all, fraction: …}]}`")
+    assert hints["lora_r"].endswith("write `peft: {r: …}`")
+    assert hints["lora_target"].endswith("write `peft: {target_modules: [q_proj, v_proj]}`")
+    assert hints["lora_dropout"] == "`lora_dropout` belongs in `peft`: write `peft: {lora_dropout: …}`"

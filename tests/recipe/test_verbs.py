@@ -54,7 +54,7 @@ def test_golden_explain(key, capsys):
     ("key", "hint"),
     [
         ("peft.lora_aplha", "did you mean `peft.lora_alpha`?"),
-        ("warmup_ratio", "write `training: {warmup_steps: VALUE}`"),
+        ("warmup_ratio", "write `training: {warmup_steps: …}`"),
         ("training.packing", "write `data.packing`"),
         ("output_dir", "write `name`; the run directory is RUNS/NAME, and `--runs DIR` moves RUNS"),
         ("xyzzy", "`launcher explain` lists the sections"),
