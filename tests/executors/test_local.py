@@ -14,6 +14,7 @@ from launcher.runs import events, lock, state
 from tests.executors import stages
 from tests.support.until import until
 
+RANK = "import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)\n"
 SLEEP = "open(f'{run}/started', 'w').close()\ntime.sleep(600)"
 
 
@@ -46,9 +47,10 @@ def start():
 
 
 def test_a_second_ctrl_c_leaves_at_once_with_130_and_no_process(tmp_path, start):
-    """The first Ctrl-C waits for a step that may never end; the second must not wait for anything."""
-    run_dir = stages.run_dir(tmp_path / "demo", stages.job("train", SLEEP))
+    """The first waits for a step that may never end; the second waits for nothing. Ranks have sessions of their own, as under torchrun."""
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("train", RANK + SLEEP))
     process = start(run_dir)
+    assert len(processes.survivors(run_dir, "demo-0001")) == 2
     process.send_signal(signal.SIGINT)
     until(run_dir.stop_request.exists)
     assert process.poll() is None

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import DataError, EnvironmentFault, UsageError
-from launcher.executors import pick, prepared
+from launcher.executors import folder, pick, prepared
 from launcher.plan import codec
 from launcher.plan.make import Planned
 from launcher.runs import lock, names, record
@@ -87,6 +87,16 @@ def test_ten_starts_at_once_make_one_run(planned, tmp_path):
     assert {each.run_dir.name for each in found} == {"tiny"}
     assert [each.action for each in found].count("start") == 1
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+
+
+def test_the_slower_of_two_starts_makes_nothing(planned, tmp_path):
+    """It finds the directory taken at the last moment, and leaves no draft beside it."""
+    run_dir = RunDir(tmp_path / "runs" / "tiny")
+    assert folder.create(run_dir, planned(seed=1))
+    before = run_dir.record.read_bytes()
+    assert not folder.create(run_dir, planned(seed=1))
+    assert run_dir.record.read_bytes() == before
+    assert list((tmp_path / "runs").iterdir()) == [run_dir.root]
 
 
 def test_a_folder_that_is_no_run_is_not_written_into(planned, tmp_path):
