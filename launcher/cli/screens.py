@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from launcher import text
+from launcher.render import evaltable
 from launcher.runs import attempts, checkpoints, events, names, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.paths import RunDir
@@ -112,7 +113,8 @@ def next_commands(each: Look) -> list[str]:
         case "running":
             return [f"launcher logs {name} -f", f"launcher stop {name} (saves, leaves)"]
         case "done":
-            return [f"launcher report {name}"]
+            drawn = each.run_dir.report.exists()
+            return [f"open {names.short(each.run_dir.report)} in a browser" if drawn else f"launcher report {name}"]
         case "failed":
             return [f"launcher logs {name}", f"launcher run {name} (goes on)"]
         case _:
@@ -120,14 +122,18 @@ def next_commands(each: Look) -> list[str]:
 
 
 def final(each: Look) -> str:
-    """The last lines of `launcher run`: what came out, and where it lies."""
-    seen, run_dir = each.seen, each.run_dir
-    lines: list[tuple[str, str | bool]] = [("state", f"{each.run_dir.name} {_headline(each)}"), ("loss", _loss(each))]
-    if seen.saved_step is not None and each.state.name != "done":
-        lines.append(("saved", f"checkpoint-{seen.saved_step}"))
-    lines.append(("result", run_dir.model.exists() and names.short(run_dir.model)))
-    lines.append(("report", run_dir.report.exists() and names.short(run_dir.report)))
-    lines.append(("next", " · ".join(next_commands(each))))
+    """The last lines of `launcher run`: what came out, before and after, and where it lies."""
+    seen, run_dir, done = each.seen, each.run_dir, each.state.name == "done"
+    head = [("state", f"{run_dir.name} {_headline(each)}"), ("loss", _loss(each))]
+    if seen.saved_step is not None and not done:
+        head.append(("saved", f"checkpoint-{seen.saved_step}"))
+    measured = [evaltable.before_after(run_dir), evaltable.answers(run_dir)] if done else []
+    tail = [("result", names.short(run_dir.model))] if run_dir.model.exists() else []
+    tail.append(("next", " · ".join(next_commands(each))))
+    return "\n\n".join(block for block in [_titled(head), *measured, _titled(tail)] if block)
+
+
+def _titled(lines: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{title.ljust(8)}{line}" for title, line in lines if line)
 
 

@@ -48,7 +48,7 @@ def commit(run_dir, step):
     (folder / "MANIFEST.json").write_text(json.dumps({"step": step, "files": {"w": 2}}))
 
 
-def test_the_table_of_all_runs(tmp_path):
+def test_golden_table_of_all_runs(tmp_path):
     """One line each, and below a failed one why and what to type."""
     first = Attempt(1, HERE, 1, 0.0)
     failed = State("failed", "rank 1 failed: IndexError: index out of range")
@@ -62,7 +62,7 @@ def test_the_table_of_all_runs(tmp_path):
     golden.check("cli/status.txt", screens.runs_table(runs) + "\n")
 
 
-def test_the_screen_of_a_running_run(tmp_path):
+def test_golden_screen_of_a_running_run(tmp_path):
     """Where it stands, how fast, what a kill would cost, what happened, what to type."""
     tried = (Attempt(1, HERE, 1, 0.0, 5.0, 85), Attempt(2, HERE, 2, 8.0))
     run = look(tmp_path, "support-2", State("running"), seen(), *tried)
@@ -71,11 +71,24 @@ def test_the_screen_of_a_running_run(tmp_path):
     golden.check("cli/status-running.txt", screens.run_screen(run) + "\n")
 
 
-def test_the_screen_of_a_failed_run(tmp_path):
+def test_golden_screen_of_a_failed_run(tmp_path):
     """The cause stands in it; the next command shows the log."""
     failed = State("failed", "rank 1 failed: IndexError: index out of range")
     run = look(tmp_path, "de-lora", failed, seen(3), Attempt(1, HERE, 1, 0.0, 30.0, 6))
     golden.check("cli/status-failed.txt", screens.run_screen(run) + "\n")
+
+
+def test_golden_end_of_a_run(tmp_path):
+    """What came out, before and after, and what to type."""
+    run = look(tmp_path, "support", State("done"), seen(123), Attempt(1, HERE, 1, 0.0, 30.0, 0))
+    run.run_dir.evals.mkdir()
+    for name, loss, score, answer in (("base", 1.4, 0.0, "?\x1b[31m"), ("final", 1.02, 0.95, "4")):
+        sample = {"prompt": "2+2", "reference": "4", "output": answer}
+        found = {"when": name, "step": 123, "losses": {"held_out": loss},
+                 "sets": {"held_out": {"rows": 1, "metrics": {"exact_match": score}, "samples": [sample]}}}  # fmt: skip
+        (run.run_dir.evals / f"{name}.json").write_text(json.dumps(found))
+    run.run_dir.report.touch()
+    golden.check("cli/run-end.txt", screens.final(run).replace(str(tmp_path), "RUNS") + "\n")
 
 
 def test_json_is_what_the_files_say(tmp_path):

@@ -167,6 +167,17 @@ def test_a_failure_is_one_cause_and_one_next_command(claim, tmp_path):
     assert stages.facts(run_dir)["code"] == caught.value.exit_code
 
 
+def test_ranks_that_wait_for_a_failed_one_are_ended(tmp_path, monkeypatch):
+    """In a collective they would wait for ever, and hold the machine meanwhile."""
+    monkeypatch.setattr(local, "_FAILURE_GRACE_S", 0.3)
+    run_dir = stages.run_dir(
+        tmp_path / "demo", stages.job("train", "note(1, 93, 'code', 'boom')\n" + SLEEP, processes=2)
+    )
+    with pytest.raises(RunFailed, match="rank 1 failed: boom"):
+        local.run(run_dir, Silent())
+    assert processes.survivors(run_dir, "demo-0001") == ()
+
+
 @pytest.mark.parametrize(
     ("script", "kind", "message"),
     [
