@@ -16,7 +16,7 @@ _BLOCK_BYTES = 2**20
 def run(args: Namespace) -> int:
     """Print the log; with `--follow`, go on until the run ends."""
     run_dir = names.find(Path(args.runs), args.run)
-    path = _newest(run_dir, args)
+    path = _first(run_dir, args)
     offset = _print_from(path, 0)
     while args.follow and lock.held(run_dir):
         time.sleep(_POLL_S)
@@ -25,6 +25,16 @@ def run(args: Namespace) -> int:
         offset = _print_from(path, offset)
     _print_from(path, offset)
     return Exit.DONE
+
+
+def _first(run_dir: RunDir, args: Namespace) -> Path:
+    """The log to begin with; a run that has just started may not have one yet, and a follower waits for it."""
+    while args.follow and lock.held(run_dir):
+        try:
+            return _newest(run_dir, args)
+        except EnvironmentFault:
+            time.sleep(_POLL_S)
+    return _newest(run_dir, args)
 
 
 def _newest(run_dir: RunDir, args: Namespace) -> Path:

@@ -69,14 +69,14 @@ def test_logs_show_the_rank_and_until_it_writes_the_stage_before_it(run_dir, cap
 
 
 def test_following_a_log_ends_with_the_run(run_dir):
-    """What is written until the end is shown, and then the prompt comes back."""
-    attempts.begin(run_dir)
-    log = run_dir.rank_log(1, 0)
-    log.write_text("one\n")
+    """A run that has just started has no log yet; what is written until the end is shown, and then the prompt comes back."""
     with lock.hold(run_dir):
         reader = subprocess.Popen(
             [sys.executable, "-m", "launcher", "logs", "demo", "-f"], stdout=subprocess.PIPE, text=True
         )
+        attempts.begin(run_dir)
+        log = run_dir.rank_log(1, 0)
+        log.write_text("one\n")
         assert reader.stdout.readline() == "one\n"
         log.write_text("one\ntwo\n")
         assert reader.stdout.readline() == "two\n"
