@@ -43,6 +43,13 @@ def test_null_deletes_a_section_of_the_base(tmp_path):
     assert recipe.peft is recipe.quantization is None
 
 
+def test_null_deletes_a_key_of_a_free_mapping(tmp_path):
+    """In `from_config` null is a value of its own, except over one that a base wrote."""
+    write(tmp_path, "model: {from_config: {model_type: qwen3, a: 1}, tokenizer_name_or_path: t}\n", "base.yaml")
+    text = "extends: base.yaml\nmodel: {from_config: {a: null, b: null}}\ndata: {datasets: [{label: a, path: b}]}\n"
+    assert load(tmp_path, text).recipe.model.from_config == {"model_type": "qwen3", "b": None}
+
+
 def test_names_are_not_inherited(tmp_path):
     """Two recipes with one base would otherwise share one run directory."""
     write(tmp_path, "name: base-name\n", "base.yaml")
