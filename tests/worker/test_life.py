@@ -66,9 +66,9 @@ def test_ranks_that_would_train_alone_stop_before_the_first_step(tmp_path: Path)
 @pytest.mark.train
 def test_a_stop_request_saves_at_a_step_and_the_next_start_goes_on(tmp_path: Path):
     """Stopping loses no step, and the two halves are the whole."""
-    whole = trained.run_dir(tmp_path / "whole", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=25.0), ROWS)
+    whole = trained.run_dir(tmp_path / "whole", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=15.0), ROWS)
     trained.train(whole)
-    run = trained.run_dir(tmp_path / "run", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=25.0), ROWS)
+    run = trained.run_dir(tmp_path / "run", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=15.0), ROWS)
     job = trained.start(run)
     wait_for_step(run, 3)
     run.stop_request.touch()
@@ -78,7 +78,7 @@ def test_a_stop_request_saves_at_a_step_and_the_next_start_goes_on(tmp_path: Pat
     assert stopped["cause"] == "stop"
     newest = checkpoints.newest(run).checkpoint
     assert newest is not None
-    assert newest.step == stopped["step"] == max(steps(run)) < 200
+    assert newest.step == stopped["step"] == max(steps(run)) < 120
 
     run.stop_request.unlink()
     trained.train(run, attempt=2)
