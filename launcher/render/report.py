@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from launcher import text
-from launcher.errors import LauncherError
-from launcher.plan import codec
 from launcher.plan.types import Plan
 from launcher.render import evaltable
 from launcher.render.chart import Line, chart, smoothed
 from launcher.render.evaltable import Measure
-from launcher.runs import attempts, events, names, state
+from launcher.render.report_facts import Facts, gather
+from launcher.runs import names, state
 from launcher.runs.attempts import Attempt
-from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
-from launcher.runs.progress import Progress, progress
 
 _COLOURS = 6
 _WORDS = {None: "killed", 0: "done", 85: "saved and stopped", 130: "left at once"}
@@ -70,6 +67,7 @@ class Page:
     charts: list[Drawing]
     measures: list[Measure]
     after: str
+    remarks: list[str]
     samples: dict[str, list[tuple[str, str, str | None, str | None]]]
     warnings: list[str]
     decisions: list[tuple[str, str, str]]
@@ -79,24 +77,8 @@ class Page:
     commands: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What the run's files say."""
-
-    run_dir: RunDir
-    plan: Plan | None
-    events: list[dict[str, Any]]
-    seen: Progress
-    attempts: list[Attempt]
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    def last(self, name: str) -> Mapping[str, Any]:
-        """The newest event of this name; empty when there is none."""
-        return next((event for event in reversed(self.events) if event.get("event") == name), {})
-
-
 def _page(run_dir: RunDir) -> Page:
-    facts = _gather(run_dir)
+    facts = gather(run_dir)
     found = evaltable.results(run_dir)
     measures = evaltable.measures(found)
     verdict = _verdict(facts)
@@ -108,6 +90,7 @@ def _page(run_dir: RunDir) -> Page:
         charts=list(_charts(facts)),
         measures=measures,
         after=found.after,
+        remarks=list(_remarks(facts)),
         samples=evaltable.pairs(found),
         warnings=[*(facts.plan.warnings if facts.plan else ()), *_warnings(facts.events)],
         decisions=[(each.key, _value(each.value), each.reason) for each in facts.plan.decisions] if facts.plan else [],
@@ -118,46 +101,16 @@ def _page(run_dir: RunDir) -> Page:
     )
 
 
-def _gather(run_dir: RunDir) -> _Facts:
-    seen = events.read(run_dir.events)
-    tried = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
-    return _Facts(
-        run_dir,
-        _plan(run_dir),
-        seen,
-        progress(seen),
-        [each for each in tried if each],
-        read_json(run_dir.data_facts) or {},
-    )
-
-
-def _plan(run_dir: RunDir) -> Plan | None:
-    try:
-        return codec.loads(run_dir.plan.read_text(encoding="utf-8"))
-    except (OSError, LauncherError):
-        return None  # a run whose plan cannot be read still has losses and scores to show
-
-
-def _verdict(facts: _Facts) -> Verdict:
+def _verdict(facts: Facts) -> Verdict:
     """What `status` says, but a run that writes its report as its last act counts as done."""
     now = state.derive(facts.run_dir)
     steps = f"{facts.seen.step:,} of {facts.seen.max_steps:,} steps" if facts.seen.max_steps else "no step yet"
     word: str = now.name
-    if word == "running" and _finished(facts):
+    if word == "running" and facts.finished():
         word = "done"
     reason = f" · {now.reason}" if now.reason and word != "done" else ""
     kind = {"done": "good", "failed": "bad"}.get(word, "open")
     return Verdict(word, kind, steps + reason)
-
-
-def _finished(facts: _Facts) -> bool:
-    """Training ended well, and no attempt has begun since."""
-    for event in reversed(facts.events):
-        if event.get("event") == "end":
-            return bool(event.get("state") == "finished")
-        if event.get("event") in ("attempt", "start", "step"):
-            return False
-    return False
 
 
 def _subtitle(plan: Plan | None) -> str:
@@ -170,11 +123,11 @@ def _subtitle(plan: Plan | None) -> str:
     return " · ".join(part for part in (plan.task, model, size, method, rank, plan.hardware) if part)
 
 
-def _figures(facts: _Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, str]]:
+def _figures(facts: Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, str]]:
     seen = facts.seen
     if seen.loss is not None:
         yield "training loss", f"{seen.loss:.4g}"
-    for each in [m for m in measures if m.name != "loss"][:3] or measures[:3]:
+    for each in [m for m in measures if m.name != "loss"][:2] or measures[:2]:
         both = each.before is not None and each.after is not None
         shown = f"{each.show(each.before)} → {each.show(each.after)}" if both else each.show(each.after or each.before)
         yield f"{each.dataset} {each.name}", shown
@@ -182,38 +135,23 @@ def _figures(facts: _Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, 
         yield "speed", f"{text.count(seen.tokens_per_s)} tokens/s"
     if seen.memory_gib is not None:
         yield "peak memory", f"{seen.memory_gib:.2f} GiB"
-    seconds = _seconds(facts)
-    if seconds is not None:
-        yield "time", text.duration(seconds)
+    if facts.attempts:
+        yield "time", text.duration(sum(facts.seconds(each) for each in facts.attempts))
 
 
-def _seconds(facts: _Facts) -> float | None:
-    """Wall time of all attempts; one that was killed counts until its last event, as far as that can be told."""
-    if not facts.attempts:
-        return None
-    last = float(facts.seen.last_time or 0)
-    ends = [each.ended for each in facts.attempts]
-    starts = [each.started for each in facts.attempts[1:]]
-    closed = [
-        end or min([start for start in starts if start > each.started], default=last)
-        for end, each in zip(ends, facts.attempts, strict=True)
-    ]
-    return sum(max(0.0, end - each.started) for end, each in zip(closed, facts.attempts, strict=True))
-
-
-def _charts(facts: _Facts) -> Iterator[Drawing]:
+def _charts(facts: Facts) -> Iterator[Drawing]:
     losses = [(float(step), loss) for step, loss in facts.seen.losses]
     span = max(5, len(losses) // 25) | 1
     lines = [
         Line("training, each log", losses, 0, "faint"),
         Line(f"training, mean of {span} logs", smoothed(losses, span), 0),
     ]
-    for number, (label, points) in enumerate(_eval_losses(facts).items()):
+    for number, (label, points) in enumerate(facts.eval_losses().items()):
         lines.append(Line(f"eval {label}", points, 1 + number % (_COLOURS - 1), "marked"))
     yield from _drawn("Loss", lines, y="loss, nats per token", height=340)
     rates = [
         (float(event["step"]), float(event["learning_rate"]))
-        for event in _steps(facts)
+        for event in facts.steps()
         if event.get("learning_rate") is not None
     ]
     yield from _drawn("Learning rate", [Line("learning rate", rates, 0)], y="learning rate", height=180, from_zero=True)
@@ -228,23 +166,16 @@ def _drawn(title: str, lines: Sequence[Line], *, y: str, height: int, from_zero:
         yield Drawing(title, legend if len(legend) > 1 else [], wide, narrow)
 
 
-def _steps(facts: _Facts) -> list[dict[str, Any]]:
-    """Step events of the course that counts: what a later attempt trained again replaces what came before."""
-    made: list[dict[str, Any]] = []
-    for event in facts.events:
-        if event.get("event") in ("start", "resume"):
-            made = [each for each in made if each["step"] <= event.get("step", 0)]
-        elif event.get("event") == "step" and isinstance(event.get("step"), int):
-            made.append(event)
-    return made
-
-
-def _eval_losses(facts: _Facts) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, dict[int, float]] = {}
-    for event in facts.events:
-        if event.get("event") == "eval" and event.get("loss") is not None:
-            found.setdefault(str(event.get("dataset")), {})[int(event.get("step", 0))] = event["loss"]
-    return {label: [(float(step), loss) for step, loss in sorted(points.items())] for label, points in found.items()}
+def _remarks(facts: Facts) -> Iterator[str]:
+    """Sets on which the model was better before its end."""
+    for label, points in facts.eval_losses().items():
+        step, lowest = min(points, key=lambda point: point[1])
+        last_step, last = points[-1]
+        if step < last_step and last > 1.02 * lowest:
+            yield (
+                f"The loss of {label} was lowest at step {step:,.0f} ({lowest:.3f}) and is {last:.3f} at step {last_step:,.0f}: "
+                "since then the model has got worse on rows that it is not trained on."
+            )
 
 
 def _warnings(seen: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -278,18 +209,17 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def _attempt(facts: _Facts, each: Attempt, verdict: Verdict) -> list[str]:
+def _attempt(facts: Facts, each: Attempt, verdict: Verdict) -> list[str]:
     latest = each is facts.attempts[-1]
     open_word = verdict.word if latest and verdict.word in ("running", "done") else "killed"
     word = _WORDS.get(each.code, "failed") if each.code is not None else open_word
-    length = text.duration(each.ended - each.started) if each.ended else "-"
     step = facts.seen.reached.get(each.number)
     return [
-        f"{each.number}", _utc(each.started), length, each.host, "-" if step is None else f"{step:,}", word, each.error or ""
+        f"{each.number}", _utc(each.started), text.duration(facts.seconds(each)), each.host, "-" if step is None else f"{step:,}", word, each.error or ""
     ]  # fmt: skip
 
 
-def _environment(facts: _Facts) -> Iterator[tuple[str, str]]:
+def _environment(facts: Facts) -> Iterator[tuple[str, str]]:
     start = facts.last("start")
     for name, key in (("ranks", "world_size"), ("device", "device"), ("dtype", "dtype"), ("wrapper", "wrapper")):
         if key in start:
@@ -302,8 +232,7 @@ def _environment(facts: _Facts) -> Iterator[tuple[str, str]]:
         )
     if facts.plan:
         yield "launcher", facts.plan.launcher_version
-    for package, version in sorted((facts.data.get("versions") or {}).items()):
-        yield package, str(version)
+    yield from sorted(facts.versions().items())
 
 
 def _commands(run_dir: RunDir, verdict: Verdict) -> list[tuple[str, str]]:

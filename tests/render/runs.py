@@ -75,10 +75,7 @@ def written(
         "sources": {"support": {"rows": 5400, "tokens": 1_000_000, "truncated": 12, "dropped": 3}, "general": {"rows": 1000, "tokens": 200_000, "truncated": 0, "dropped": 0}},
     }  # fmt: skip
     held_out = {"rows": 100, "fillers": 0, "tokens": 9000, "trained_tokens": 4000, "sources": {}}
-    files.write_json(
-        run.data_facts,
-        {"schema": 1, "sets": {"train": train, "eval-sums": held_out}, "versions": {"tokenizers": "0.22.1"}},
-    )
+    files.write_json(run.data_facts, {"schema": 1, "sets": {"train": train, "eval-sums": held_out}})
     return run
 
 
@@ -113,5 +110,9 @@ def finished(root: Path, **fields: Any) -> RunDir:
     run = written(root, seen, evals=evals, **fields)
     attempt(run, 1, code=None)
     attempt(run, 2, code=0)
+    saved = run.checkpoints / "checkpoint-800"
+    files.write_text(saved / "weights", "four")
+    manifest = {"step": 800, "files": {"weights": 4}, "versions": {"torch": "2.13.0", "trl": "1.16.0"}}
+    files.write_json(saved / "MANIFEST.json", manifest)
     run.done.write_text("")
     return run

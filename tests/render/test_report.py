@@ -62,9 +62,9 @@ def test_the_page_of_a_finished_run(tmp_path):
         "What is 3 plus 1?",
         "training.activation_checkpointing off there is no GPU memory to save",
         "support 5,400 1,000,000 12 3",
-        "450 killed",
         "20k of 1M parameters (2.00%)",
-        "tokenizers 0.22.1",
+        "trl 1.16.0",
+        "1 2026-11-18 11:06 UTC 30 min node-1 450 killed",
         "the result: model or adapter, with its tokenizer",
     ):
         assert words in page.text, words
@@ -98,7 +98,7 @@ def test_what_people_and_models_write_stays_text(tmp_path):
     run.events.write_text(run.events.read_text() + "".join(json.dumps(event) + "\n" for event in seen))
     files.write_json(
         run.data_facts,
-        {"sets": {runs.EVIL: {"rows": 1, "sources": {runs.EVIL: {}}}}, "versions": {runs.EVIL: runs.EVIL}},
+        {"sets": {runs.EVIL: {"rows": 1, "sources": {runs.EVIL: {}}}}},
     )
     runs.attempt(run, 2, code=6, error=runs.EVIL)
     text = html(run)
@@ -162,6 +162,16 @@ def test_steps_trained_twice_are_drawn_once(tmp_path):
     across = [float(point.split(",")[0]) for point in curve.split()]
 
     assert across == sorted(across)
+
+
+def test_a_set_that_got_worse_is_said(tmp_path):
+    """A table of first and last alone would praise a run that should have stopped earlier."""
+    losses = [(0, 6.0), (50, 1.9), (400, 3.06)]
+    seen = [{"event": "eval", "step": step, "dataset": "faq", "loss": loss} for step, loss in losses]
+    evals = {"base": runs.evaluation("base", 0, loss=6.0, share=0.0, answers=[])}
+    page = Page(html(runs.written(tmp_path, seen, evals=evals)))
+
+    assert "The loss of faq was lowest at step 50 (1.900) and is 3.060 at step 400" in page.text
 
 
 def test_the_table_before_and_after(tmp_path):
