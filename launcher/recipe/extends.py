@@ -38,7 +38,7 @@ def read_with_bases(path: Path) -> list[Source]:
         RecipeError: a file that cannot be read, is not strict YAML, stands outside the repository, or extends itself.
     """
     sources = [read_source(path)]
-    root = _repository(path)
+    root = _repository(sources[0].path)
     while (node := sources[-1].tree.entries.get("extends")) is not None:
         written = _name(node)
         if written is None:
@@ -53,12 +53,13 @@ def read_with_bases(path: Path) -> list[Source]:
 
 
 def read_source(path: Path) -> Source:
-    """One recipe file without its bases.
+    """One recipe file without its bases; `launcher:NAME` is a shipped one.
 
     Raises:
         RecipeError: the file cannot be read, or is not strict YAML.
     """
-    return _read(str(path), str(path), path, None)
+    shown = str(path)
+    return _read(shown, shown, _shipped(shown, Place(shown), "") if shown.startswith(SHIPPED) else path, None)
 
 
 def merged(sources: list[Source]) -> Table:
@@ -86,7 +87,7 @@ def _name(node: object) -> str | None:
 def _locate(written: str, source: Source, root: Path | None, place: Place) -> tuple[str, Path]:
     """The name to show and the path of the base that `source` names."""
     if written.startswith(SHIPPED):
-        return written, _shipped(written, place)
+        return written, _shipped(written, place, "extends")
     shown = os.path.normpath(Path(source.shown).parent / written)
     base = Path(os.path.normpath(source.path.parent / written))
     if source.shown.startswith(SHIPPED):
@@ -101,7 +102,7 @@ def _locate(written: str, source: Source, root: Path | None, place: Place) -> tu
     return shown, base
 
 
-def _shipped(written: str, place: Place) -> Path:
+def _shipped(written: str, place: Place, key: str) -> Path:
     folder = shipped("recipes")
     names = sorted(str(each.relative_to(folder)) for each in folder.rglob("*.yaml"))
     name = written.removeprefix(SHIPPED)
@@ -109,7 +110,7 @@ def _shipped(written: str, place: Place) -> Path:
         return folder / name
     bases = ", ".join(f"{SHIPPED}{each}" for each in names if each.startswith("base/"))
     hint = nearest_of(written, [f"{SHIPPED}{each}" for each in names], f"shipped bases: {bases}")
-    raise RecipeError(f"no shipped recipe {quote(written)}", key="extends", place=place, hint=hint)
+    raise RecipeError(f"no shipped recipe {quote(written)}", key=key, place=place, hint=hint)
 
 
 def _repository(path: Path) -> Path | None:

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
-from launcher.errors import EnvironmentFault, RecipeError
+from launcher.errors import EnvironmentFault, RecipeError, UsageError
 from launcher.recipe import yaml
-from launcher.recipe.extends import read_source
+from launcher.recipe.extends import SHIPPED, read_source
 from launcher.recipe.nodes import Items, Node, Table, at, key_place, plain, walk
 from launcher.recipe.schema_walk import Loc, dotted, unknown_locs
 from launcher.recipe.suggest import Suggestion, suggest
@@ -67,6 +67,10 @@ def fix(path: Path) -> Fixed:
     Raises:
         RecipeError: the file is not strict YAML, or the result would not hold every value.
     """
+    if str(path).startswith(SHIPPED):
+        raise UsageError(
+            f"{path} is shipped and not rewritten", hint=f"write a recipe of your own with `extends: {path}`"
+        )
     source = read_source(path)
     text, done = source.text, list[str]()
     while True:

@@ -45,7 +45,7 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:
-    """The recipe at `path` with its bases and `--set KEY=VALUE` changes.
+    """The recipe at `path` (or the shipped `launcher:NAME`) with its bases and `--set KEY=VALUE` changes.
 
     Raises:
         RecipeErrors: every fault, in the order of their places.
@@ -56,7 +56,7 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:
     except RecipeError as error:
         raise RecipeErrors([error]) from None
     tree, errors = apply_sets(merged(sources), sets)
-    recipe, more = validate(tree, default_name=path.stem)
+    recipe, more = validate(tree, default_name=sources[0].path.stem)
     errors += more
     errors += secrets.in_files((each.shown, each.text) for each in sources)
     errors += secrets.in_sets((shown(text), text) for text in sets)
@@ -64,7 +64,7 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:
         files = [each.shown for each in sources]
         raise RecipeErrors(sorted(errors, key=lambda error: _order(error, files)))
     bases = tuple((each.written, each.sha256) for each in sources[1:])
-    return LoadedRecipe(recipe, path, bases, tree, {each.shown: each.path.parent for each in sources})
+    return LoadedRecipe(recipe, sources[0].path, bases, tree, {each.shown: each.path.parent for each in sources})
 
 
 def problems(path: Path, sets: Sequence[str] = ()) -> tuple[RecipeError, ...]:

@@ -70,6 +70,18 @@ def test_every_shipped_base_is_a_valid_start(tmp_path):
         load(tmp_path, f"extends: launcher:base/{base.name}\n{SHORT}")
 
 
+def test_a_shipped_recipe_goes_by_its_name(tmp_path, monkeypatch):
+    """From any folder; its run is named after it, and its paths stay beside it."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load_recipe("launcher:qwen3-0.6b-lora-sft.yaml", ["training.seed=1"])
+    assert loaded.recipe.name == "qwen3-0.6b-lora-sft"
+    assert str(loaded.place("training.max_grad_norm")).startswith("launcher:qwen3-0.6b-lora-sft.yaml:")
+    assert loaded.folder("model.model_name_or_path") == shipped("recipes")
+    with pytest.raises(RecipeErrors) as caught:
+        load_recipe("launcher:qwen3-0.6b-lroa-sft.yaml")
+    assert caught.value.errors[0].hint.startswith("did you mean `launcher:qwen3-0.6b-lora-sft.yaml`?")
+
+
 def test_an_error_in_a_base_names_the_base(tmp_path):
     """Provenance: the line that wrote the value, not the one that inherited it."""
     write(tmp_path, "training:\n  seed: -1\n", "base.yaml")
