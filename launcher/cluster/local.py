@@ -13,6 +13,7 @@ from launcher.errors import UsageError
 
 _QUERY = "index,uuid,name,memory.total,memory.free,compute_cap"
 _TIMEOUT_S = 15
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _WSL_NVIDIA_SMI = "/usr/lib/wsl/lib/nvidia-smi"
 _SITE_PATHS = {
     "data": "LAUNCHER_DATA",
@@ -32,6 +33,20 @@ class Device:
     memory_mib: int
     free_mib: int
     bf16: bool
+
+
+def usable_cpus(allowed: int, quota: Path) -> int:
+    """Cores this process may use: those it may be scheduled on, or fewer where a container's quota says so.
+
+    Args:
+        allowed: cores it may be scheduled on.
+        quota: the cgroup's `cpu.max`, `QUOTA PERIOD` in microseconds, or `max PERIOD` without a limit.
+    """
+    try:
+        limit, period = quota.read_text(encoding="ascii").split()
+        return allowed if limit == "max" else max(1, min(allowed, round(int(limit) / int(period))))
+    except (OSError, ValueError):
+        return allowed
 
 
 def detect(gpus: str | None = None) -> Cluster:
@@ -54,7 +69,7 @@ def detect(gpus: str | None = None) -> Cluster:
         name="local",
         gpu=_weakest(devices),
         gpus_per_node=len(devices),
-        cpus_per_node=len(os.sched_getaffinity(0)),
+        cpus_per_node=usable_cpus(len(os.sched_getaffinity(0)), _CPU_QUOTA),
         memory_gib=_memory_gib(Path("/proc/meminfo").read_text(encoding="ascii")),
         wsl="microsoft" in Path("/proc/version").read_text(encoding="utf-8").lower(),
         paths=paths(os.environ),

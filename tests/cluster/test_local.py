@@ -112,3 +112,22 @@ def test_a_gpu_without_memory_figures_is_left_out():
 def test_site_folders_come_from_the_environment():
     """`${data}` stands for LAUNCHER_DATA; what is not set, or empty, has no name."""
     assert local.paths({"LAUNCHER_DATA": "/d", "LAUNCHER_RUNS": "", "HOME": "/h"}) == {"data": "/d"}
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("", 8),
+    ],
+)
+def test_a_containers_quota_limits_the_cores(tmp_path, quota, cores):
+    """A container on a large host sees all its cores and gets the time of a few; threads for all would starve each other."""
+    (tmp_path / "cpu.max").write_text(quota)
+
+    assert local.usable_cpus(8, tmp_path / "cpu.max") == cores
+    assert local.usable_cpus(8, tmp_path / "absent") == 8
