@@ -12,7 +12,7 @@ from launcher.errors import Place, RecipeError
 from launcher.recipe import yaml
 from launcher.recipe.nodes import Scalar, Table, merge_tables, without
 from launcher.recipe.shipped import shipped
-from launcher.text import did_you_mean, nearest_of, quote
+from launcher.text import did_you_mean, quote
 
 SHIPPED = "launcher:"
 OWN_KEYS = ("extends", "name")
@@ -109,7 +109,8 @@ def _shipped(written: str, place: Place, key: str) -> Path:
     if name in names:
         return folder / name
     bases = ", ".join(f"{SHIPPED}{each}" for each in names if each.startswith("base/"))
-    hint = nearest_of(written, [f"{SHIPPED}{each}" for each in names], f"shipped bases: {bases}")
+    near = did_you_mean(name, names)
+    hint = f"did you mean `{SHIPPED}{near}`? Shipped bases: {bases}" if near else f"shipped bases: {bases}"
     raise RecipeError(f"no shipped recipe {quote(written)}", key=key, place=place, hint=hint)
 
 

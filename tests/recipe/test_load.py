@@ -75,7 +75,7 @@ def test_a_shipped_recipe_goes_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_recipe("launcher:qwen3-0.6b-lora-sft.yaml", ["training.seed=1"])
     assert loaded.recipe.name == "qwen3-0.6b-lora-sft"
-    assert str(loaded.place("training.max_grad_norm")).startswith("launcher:qwen3-0.6b-lora-sft.yaml:")
+    assert str(loaded.place("model.model_name_or_path")).startswith("launcher:qwen3-0.6b-lora-sft.yaml:")
     assert loaded.folder("model.model_name_or_path") == shipped("recipes")
     with pytest.raises(RecipeErrors) as caught:
         load_recipe("launcher:qwen3-0.6b-lroa-sft.yaml")
