@@ -10,7 +10,7 @@ from launcher.cli import live, output, screens
 from launcher.cluster.load import load_cluster
 from launcher.cluster.schema import Cluster
 from launcher.errors import Exit, RecipeErrors, UsageError
-from launcher.executors import detach, local, pick
+from launcher.executors import detach, local, packages, pick
 from launcher.executors.pick import Pick
 from launcher.runs import names
 from launcher.runs.paths import RunDir
@@ -74,10 +74,13 @@ def _by_recipe(args: Namespace, cluster: Cluster) -> Pick:
     planned = make_plan(loaded, cluster, gather(loaded, cluster))
     if planned.unresolved:
         raise RecipeErrors(planned.unresolved)
+    packages.require()
     if existing:
         return pick.by_continue(existing, planned, allowed=args.allow_change)
     return pick.by_recipe(runs, planned)
 
 
 def _by_run(args: Namespace, cluster: Cluster) -> Pick:
-    return pick.by_run(names.find(Path(args.runs), args.recipe), cluster, args.set)
+    found = names.find(Path(args.runs), args.recipe)
+    packages.require()
+    return pick.by_run(found, cluster, args.set)
