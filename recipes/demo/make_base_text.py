@@ -1,8 +1,8 @@
 """Write the text that recipes/demo/base.yaml trains the base model on: `python recipes/demo/make_base_text.py [FILE]`.
 
-Plain text about the demo's shop, by default in build/demo/base.jsonl (the same bytes every time): lines about single
-facts, stock records, short and long messages with questions about them. Nothing in it is a ticket or a chat turn: the
-base model learns what the words mean and how to look something up, not the demo's answer.
+Plain text about the demo's shop, by default in build/demo/base.jsonl (the same bytes every time): single facts, records
+of a few facts, short and long messages with questions about them. Nothing in it is a ticket or a chat turn: the base
+model learns what the words mean and how to look something up, not the demo's task.
 """
 
 from __future__ import annotations
@@ -58,26 +58,8 @@ def lines(rng: random.Random) -> str:
     return " ".join(line(rng, of_goods=of_goods) for _ in range(6))
 
 
-def stock(rng: random.Random) -> str:
-    """A sentence about the store room and its record, with the fields in any order."""
-    found, rack = shop.request(rng, held_out=False), 1 + int(rng.random() * 40)
-    counted = f", counted on {found.day}" if found.day else ""
-    number = pick(rng, (str(found.quantity), shop.NUMBERS[found.quantity]))
-    said = f"{found.name} has {number} {found.colour} {shop.PLURALS[found.item]} on rack {rack}{counted}."
-    fields = {
-        "left": found.quantity,
-        "goods": f"{found.colour} {found.item}",
-        "keeper": found.name,
-        "rack": rack,
-        "counted": found.day and found.day[:3],
-    }
-    record = {field: fields[field] for field in shuffled(rng, list(fields))}
-    return f"{said}\n{json.dumps(record, separators=(',', ':'))}"
-
-
-def brief(rng: random.Random) -> str:
-    """A short message, and questions about it in any order."""
-    wanted = shop.request(rng, held_out=False)
+def short(rng: random.Random, wanted: Request) -> str:
+    """A request in a few words."""
     goods, name, town = shop.goods(rng, wanted), wanted.name, wanted.town
     when = f" {pick(rng, ('by', 'on', 'before'))} {wanted.day}" if wanted.day else ""
     ways = (
@@ -85,7 +67,29 @@ def brief(rng: random.Random) -> str:
         f"{goods} for {name}, {town}{when}.",
         f"To {town}{when}: {goods}, says {name}.",
     )
-    return f"{pick(rng, ways)}\n" + " ".join(shuffled(rng, answers(wanted)))
+    return pick(rng, ways)
+
+
+def record(rng: random.Random) -> str:
+    """A short message, and one to four facts of it as JSON, under various names and in any order."""
+    wanted = shop.request(rng, held_out=False)
+    facts: dict[str, object] = {
+        pick(rng, ("name", "from")): wanted.name,
+        pick(rng, ("town", "place")): wanted.town,
+        pick(rng, ("item", "goods")): f"{wanted.colour} {wanted.item}",
+        pick(rng, ("quantity", "count")): wanted.quantity,
+        pick(rng, ("day", "due")): wanted.day and wanted.day[:3],
+        "reason": wanted.intent,
+    }
+    chosen = shuffled(rng, list(facts))[: 1 + int(rng.random() * 4)]
+    said = shop.message(rng, wanted) if "reason" in chosen or rng.random() < 0.3 else short(rng, wanted)
+    return f"{said}\n" + json.dumps({fact: facts[fact] for fact in chosen}, separators=(",", ":"))
+
+
+def brief(rng: random.Random) -> str:
+    """A short message, and questions about it in any order."""
+    wanted = shop.request(rng, held_out=False)
+    return f"{short(rng, wanted)}\n" + " ".join(shuffled(rng, answers(wanted)))
 
 
 def note(rng: random.Random) -> str:
@@ -96,9 +100,9 @@ def note(rng: random.Random) -> str:
 
 
 def document(rng: random.Random) -> str:
-    """One document: 30 % single facts, 10 % stock records, 25 % short and 35 % long messages."""
+    """One document: a quarter single facts, a quarter records, 15 % short and 35 % long messages with questions."""
     kinds: tuple[tuple[float, Callable[[random.Random], str]], ...] = (
-        (0.3, lines), (0.4, stock), (0.65, brief), (1.0, note),
+        (0.25, lines), (0.5, record), (0.65, brief), (1.0, note),
     )  # fmt: skip
     draw = rng.random()
     return next(kind for upto, kind in kinds if draw < upto)(rng)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import make_base_text
 import make_data
+import shop
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -32,9 +33,10 @@ TEMPLATE = """\
 
 
 def text() -> list[str]:
-    """What the merges are learnt from: the base model's text and the demo's turns."""
+    """What the merges are learnt from: the base model's text, the demo's turns, and words that shall be one token."""
     turns = [turn["content"] for row in make_data.rows("train") for turn in row["messages"]]
-    return [*make_base_text.documents(8000), *turns]
+    whole = [f'"{word}"' for word in (*shop.NAMES, *shop.TOWNS)] + ["user", "assistant"]
+    return [*make_base_text.documents(8000), *turns, *whole * 200]
 
 
 def train() -> PreTrainedTokenizerFast:
