@@ -77,7 +77,7 @@ def count(number: float) -> str:
         if abs(number) >= limit:
             value = number / limit
             return f"{value:.0f}{unit}" if value >= 100 else f"{value:.3g}{unit}"
-    return f"{number:g}"
+    return f"{number:.3g}"
 
 
 def gib(size_bytes: float) -> str:

@@ -33,11 +33,11 @@ def test_exact_pins_agree_with_the_constraints_file():
 
 def test_links_between_pages_lead_to_files():
     """A page that moved leaves dead links behind."""
-    dead = []
-    for page in tracked("*.md"):
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-            if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
-                dead.append(f"{page.relative_to(ROOT)}: {target}")
+    links = [
+        (page, to) for page in tracked("*.md") for to in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    ]
+    inside = [(page, to) for page, to in links if not re.match(r"[a-z]+:", to)]
+    dead = [f"{page.relative_to(ROOT)}: {to}" for page, to in inside if not (page.parent / to).exists()]
 
     assert dead == []
 
@@ -52,6 +52,8 @@ def test_no_code_of_ours_goes_through_a_shell():
 
 def test_no_call_of_ours_trusts_remote_code_by_itself():
     """Running a model's own Python is the user's decision; a literal True in our code would take it from them."""
-    found = [p.name for p in (ROOT / "launcher").rglob("*.py") if re.search(r"trust_remote_code\s*=\s*True", p.read_text())]
+    found = [
+        p.name for p in (ROOT / "launcher").rglob("*.py") if re.search(r"trust_remote_code\s*=\s*True", p.read_text())
+    ]
 
     assert found == []

@@ -32,7 +32,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory"
 _FULL_BYTES = 4 * 2**20
 
 
-class Stopped(Exception):  # noqa: N818 - a stop request is no error
+class Stopped(Exception):
     """All ranks agreed to a stop request."""
 
 

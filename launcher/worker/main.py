@@ -10,7 +10,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.runs import attempts
+from launcher.errors import Exit
+from launcher.runs import attempts, lock
 from launcher.runs.files import write_json
 from launcher.runs.paths import RunDir
 from launcher.worker import peers, process
@@ -33,6 +34,16 @@ def main(root: str, parent: int) -> int:
     process.die_with_parent(parent)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     run_dir = RunDir(Path(root).resolve())
+    if rank == 0 and "LAUNCHER_RUN_ID" not in os.environ:  # typed by hand: no launcher holds the lock for this run
+        with lock.hold(run_dir) as taken:
+            if taken:
+                return _rank(run_dir, parent, rank, world_size)
+        sys.stderr.write(f"error: {run_dir.root} is being run by another process\nhint:  `launcher status` shows it\n")
+        return Exit.DO_NOT_REQUEUE
+    return _rank(run_dir, parent, rank, world_size)
+
+
+def _rank(run_dir: RunDir, parent: int, rank: int, world_size: int) -> int:
     attempt = int(os.environ.get("LAUNCHER_ATTEMPT", "0")) or join_attempt(run_dir, parent)
     log = run_dir.rank_log(attempt, rank)
     process.redirect_output(log)

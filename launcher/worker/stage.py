@@ -33,12 +33,14 @@ def main(root: str, stage: str) -> int:
 def _prepare(run_dir: RunDir) -> Ending:
     try:
         import datasets
+        import transformers
 
         from launcher.worker import metrics
         from launcher.worker.data.prepare import prepare
         from launcher.worker.job import load
 
         datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
         job = load(run_dir.root)
         metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
         made = prepare(job, _say)

@@ -10,7 +10,7 @@ from launcher.executors import packages
 
 def test_missing_packages_are_named_before_anything_starts():
     """An ImportError from a worker's log would name only the first."""
-    with pytest.raises(EnvironmentFault, match="no nowhere_one, nowhere_two$") as raised:
+    with pytest.raises(EnvironmentFault, match=r"no nowhere_one, nowhere_two$") as raised:
         packages.require(("json", "nowhere_one", "nowhere_two"))
 
     assert raised.value.exit_code == 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.runs import attempts, checkpoints, events
+from launcher.runs import attempts, checkpoints, events, lock
 from launcher.runs.paths import RunDir
 from tests.support import tiny, trained, warm
 
@@ -257,3 +257,17 @@ def test_notes_are_json_with_all_fields(tmp_path: Path):
     note = json.loads((run.attempt(1) / "exit-prepare.json").read_text())
 
     assert sorted(note) == ["cause", "code", "error", "hint", "log", "time"]
+
+
+@pytest.mark.train
+def test_a_rank_started_by_hand_leaves_a_directory_that_is_already_run(tmp_path: Path):
+    """Whoever types torchrun holds no lock of ours; the first rank takes it, or says that it is taken."""
+    run = trained.run_dir(tmp_path / "run", tiny.plan(max_steps=2), ROWS)
+    with lock.hold(run):
+        refused = trained.start(run).wait()
+    assert refused.codes == (93,)
+    assert "is being run by another process" in refused.logs[0]
+    assert steps(run) == []
+
+    trained.train(run)
+    assert steps(run) == [1, 2]
