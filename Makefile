@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo test check golden bench clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
-	$(BIN)/launcher run recipes/demo.yaml $(if $(QLORA),--set quantization.load_in_4bit=true --set name=demo-qlora)
+	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
 
 test: $(VENV)/.dev ## Pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
