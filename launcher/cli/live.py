@@ -182,7 +182,8 @@ def _eval(event: Mapping[str, Any]) -> str:
 
 def _score(event: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{name} {value:.3g}" for name, value in (event.get("metrics") or {}).items())
-    return f"{event.get('when')}  {event.get('dataset')}: {scores} on {event.get('rows')} rows"
+    when = f"step {event.get('step')}" if event.get("when") == "step" else event.get("when")
+    return f"{when}  {event.get('dataset')}: {scores} on {event.get('rows')} rows"
 
 
 def _commit(event: Mapping[str, Any]) -> str:

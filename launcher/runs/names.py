@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 from launcher.runs import record
 from launcher.runs.paths import RunDir
-from launcher.text import did_you_mean
+from launcher.text import did_you_mean, quote
 
 # A recipe's name has at most 64 characters; the rest is room for `-2`, `-3`, …
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}", re.ASCII)
@@ -25,7 +25,7 @@ def named(runs: Path, name: str) -> RunDir:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is not a run name", hint="lower-case letters, digits, `.`, `_` and `-`, at most 80 characters"
+            f"{quote(name)} is not a run name", hint="lower-case letters, digits, `.`, `_` and `-`, at most 80 characters"
         )
     root = runs / name
     if root.resolve().parent != runs.resolve():
@@ -93,13 +93,13 @@ def _directory(text: str) -> Path | None:
 
 def _unknown(runs: Path, text: str, *, is_directory: bool) -> UsageError:
     if is_directory:
-        return UsageError(f"{text!r} is a directory without a readable run.json: not a run")
+        return UsageError(f"{quote(text)} is a directory without a readable run.json: not a run")
     names = [run_dir.name for run_dir in existing(runs)]
     if not names:
         return UsageError(
-            f"no run {text!r}: {runs} holds no runs",
+            f"no run {quote(text)}: {runs} holds no runs",
             hint="`launcher run RECIPE` starts one; `--runs DIR` looks elsewhere",
         )
     near = did_you_mean(text, names)
     hint = f"did you mean `{near}`?" if near else f"runs in {runs}: {', '.join(names[:8])}"
-    return UsageError(f"no run {text!r} in {runs}", hint=hint)
+    return UsageError(f"no run {quote(text)} in {runs}", hint=hint)

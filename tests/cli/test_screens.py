@@ -160,3 +160,10 @@ def test_a_vanished_terminal_does_not_end_the_run(monkeypatch):
 def test_a_step_line_says_only_what_is_known():
     """Before the first log there is no loss to show."""
     assert live.step_line(Progress()) == "step 0/?"
+
+
+def test_a_score_during_training_names_its_step():
+    """Several of them stand below each other."""
+    score = {"event": "score", "step": 20, "dataset": "held", "metrics": {"exact_match": 0.25}, "rows": 8}
+    assert live.describe({**score, "when": "step"}) == "step 20  held: exact_match 0.25 on 8 rows"
+    assert live.describe({**score, "when": "final"}) == "final  held: exact_match 0.25 on 8 rows"

@@ -26,7 +26,7 @@ def test_an_unknown_run_is_one_line_with_a_hint(run_dir, capsys):
     """No traceback, exit code 2."""
     for verb in ("status", "logs", "stop", "report", "run"):
         assert main([verb, "dmo"]) == 2
-        assert capsys.readouterr().err == "error: no run 'dmo' in runs\nhint:  did you mean `demo`?\n"
+        assert capsys.readouterr().err == "error: no run `dmo` in runs\nhint:  did you mean `demo`?\n"
 
 
 def test_status_without_runs_says_what_to_type(tmp_path, capsys, monkeypatch):

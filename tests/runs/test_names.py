@@ -63,9 +63,18 @@ def test_the_runs_folder_itself_may_be_a_link(tmp_path):
 def test_an_unknown_run_is_answered_with_the_nearest_name(tmp_path):
     """A misspelt name is the usual cause."""
     make(tmp_path, "support")
-    with pytest.raises(UsageError, match="no run 'suport'") as caught:
+    with pytest.raises(UsageError, match="no run `suport`") as caught:
         names.find(tmp_path, "suport")
     assert caught.value.hint == "did you mean `support`?"
+
+
+def test_a_name_of_any_length_is_answered_in_a_line(tmp_path):
+    """A pasted page, or control characters, must not flood or steer the terminal."""
+    for hostile in ("x" * 5000, "a\x1b[2J\nb"):
+        with pytest.raises(UsageError) as caught:
+            names.find(tmp_path, hostile)
+        assert len(caught.value.message) < 100 + len(str(tmp_path))
+        assert caught.value.message.isprintable()
 
 
 def test_the_series_of_a_name_counts_from_two(tmp_path):
