@@ -25,7 +25,8 @@ def named(runs: Path, name: str) -> RunDir:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{quote(name)} is not a run name", hint="lower-case letters, digits, `.`, `_` and `-`, at most 80 characters"
+            f"{quote(name)} is not a run name",
+            hint="lower-case letters, digits, `.`, `_` and `-`, at most 80 characters",
         )
     root = runs / name
     if root.resolve().parent != runs.resolve():

@@ -126,6 +126,14 @@ def gradients(model: str, rows: list[dict[str, list[int]]], packing: bool) -> di
     return {"loss": float(loss), "gradients": digest.hexdigest(), "largest": largest, "trained": int(trained)}
 
 
+def optimizer_settings(checkpoint: str) -> list[dict[str, Any]]:
+    """What the optimizer of a checkpoint trains by, one mapping per group of weights."""
+    import torch
+
+    groups = torch.load(f"{checkpoint}/optimizer.pt", weights_only=True)["param_groups"]
+    return [{name: value for name, value in group.items() if name != "params"} for group in groups]
+
+
 def embedding(run_dir: str, token: str) -> dict[str, int]:
     """The id of a token in the result's tokenizer, and the number of rows in the result's embedding."""
     from safetensors.torch import load_file

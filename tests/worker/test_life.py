@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.plan import codec
 from launcher.runs import attempts, checkpoints, events, lock
 from launcher.runs.paths import RunDir
 from tests.support import tiny, trained, warm
@@ -221,6 +222,23 @@ def test_ranks_started_by_hand_share_a_new_attempt(tmp_path: Path):
 
     assert job.wait().codes == (0, 0)
     assert [path.name for path in sorted(run.attempt(2).iterdir())] == ["attempt.json", "exit-0.json", "exit-1.json"]
+
+
+@pytest.mark.train
+def test_a_changed_learning_rate_and_weight_decay_hold_when_a_run_continues(tmp_path: Path):
+    """The saved optimizer and schedule carry the old ones, which would undo a change that was allowed."""
+    run = trained.run_dir(tmp_path / "run", tiny.plan(max_steps=4, save_steps=4), ROWS)
+    trained.train(run)
+    more = tiny.plan(max_steps=8, save_steps=4, trainer={"learning_rate": 0.004, "weight_decay": 0.5})
+    run.plan.write_text(codec.dumps(more), encoding="utf-8")
+    trained.prepare(run)
+    trained.train(run, attempt=2)
+
+    rates = {event["step"]: event["learning_rate"] for event in events.read(run.events) if event["event"] == "step"}
+    assert [rates[step] for step in (5, 6, 7, 8)] == pytest.approx([0.002, 0.0015, 0.001, 0.0005])  # 0.004 × left / 8
+    saved = warm.run("tests.support.cases:optimizer_settings", {"checkpoint": f"{run.checkpoints}/checkpoint-8"}).value
+    assert {group["weight_decay"] for group in saved} == {0.5, 0.0}
+    assert {group["initial_lr"] for group in saved} == {0.004}
 
 
 @pytest.mark.train
