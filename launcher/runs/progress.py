@@ -104,6 +104,8 @@ class Progress:
         """A new attempt goes on from `step`: what came after it will be trained again."""
         self.losses = [each for each in self.losses if each[0] <= step]
         self.step = step
+        if self.at_risk < 0:  # the checkpoint saved last was passed over
+            self.saved_step = step or None
         self._steps.clear()
 
 

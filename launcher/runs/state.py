@@ -34,6 +34,8 @@ def _after(run_dir: RunDir, number: int) -> State:
     attempt = attempts.read(run_dir, number)
     if attempt is None or attempt.code is None:
         return _unattended(run_dir, number)
+    if attempt.code == Exit.DONE:  # it was done, and is about to go on by a changed recipe
+        return State("stopped", "done before, to go on")
     if attempt.code == Exit.SAVED_AND_STOPPED:
         return State("stopped", "saved" if checkpoints.folders(run_dir) else "nothing saved yet")
     if attempt.code == Exit.LEFT_AT_ONCE:

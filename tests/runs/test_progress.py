@@ -31,6 +31,17 @@ def test_the_first_and_last_loss_of_each_eval_set_are_kept():
     assert seen.last_eval == {"a": 1.5, "b": 2.0}
 
 
+def test_a_checkpoint_that_was_passed_over_is_not_safe():
+    """A run that goes on from step 10 although 20 was saved risks the steps since 10."""
+    saved = [{"event": "commit", "step": step} for step in (10, 20)]
+    seen = progress(
+        [*saved, {"event": "resume", "step": 10}, {"event": "start", "step": 10}, {"event": "step", "step": 13}]
+    )
+    assert (seen.saved_step, seen.at_risk) == (10, 3)
+    seen = progress([*saved, {"event": "start", "step": 0}, {"event": "step", "step": 2}])
+    assert (seen.saved_step, seen.at_risk) == (None, 2)
+
+
 def test_a_torn_line_costs_only_itself(tmp_path):
     """A kill in the middle of a write must not glue the next attempt's first event to the torn line."""
     path = tmp_path / "events.jsonl"

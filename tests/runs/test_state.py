@@ -44,6 +44,9 @@ def test_a_run_is_queued_then_running_then_what_its_last_attempt_says(tmp_path):
     assert state.derive(run_dir) == state.State("failed", "rank 0 failed")
     run_dir.done.touch()
     assert state.derive(run_dir) == state.State("done")
+    attempts.end(run_dir, attempt, 0)
+    run_dir.done.unlink()  # `--allow-change` makes a finished run go on
+    assert state.derive(run_dir) == state.State("stopped", "done before, to go on")
 
 
 def test_attempts_are_numbered_on_and_ignore_foreign_folders(tmp_path):
