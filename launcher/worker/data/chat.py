@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError, TemplateSyntaxError
+
 from launcher.errors import DataError
 from launcher.worker.data.examples import BadRowError, Chat, Message
 
 _MARKER = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _PROBE = "Certainly"
+_REFUSALS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What running a template raises: its own errors, and Python's from the expressions in it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class ChatTemplate:
 
         try:
             return str(get_training_chat_template(self.tokenizer))
-        except ValueError:
+        except _REFUSALS:
             return None
 
     def _own(self) -> str:
@@ -84,14 +88,17 @@ class ChatTemplate:
         return list(result["input_ids"])
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[Any] | None, **how: Any) -> Any:
-        from jinja2 import TemplateError
-
         self._own()
         try:
             return self.tokenizer.apply_chat_template(
                 list(messages), tools=list(tools) if tools else None, **{**self.kwargs, **how}
             )
-        except (TemplateError, TypeError, ValueError) as fault:
+        except TemplateSyntaxError as fault:
+            raise DataError(
+                f"line {fault.lineno} of the chat template is not Jinja: {fault.message}",
+                hint="correct the file in `model.chat_template_path`",
+            ) from None
+        except _REFUSALS as fault:
             raise BadRowError(f"the chat template refuses it: {str(fault).splitlines()[0]}") from None
 
     def rendered(self, chat: Chat) -> Rendered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -103,7 +104,10 @@ def collect(
         if first is None:
             return found
     layout = sniff(source, first)
-    _encode_all(chain([first], rows), layout, source, encoder, loss_rule(plan, layout), found, progress, ask=ask)
+    # Where bad rows are dropped, the rest must still be read.
+    most_bad = _MOST_BAD_ROWS_LISTED if plan.on_bad_row == "stop" else math.inf
+    rule = loss_rule(plan, layout)
+    _encode_all(chain([first], rows), layout, source, encoder, rule, found, progress, ask=ask, most_bad=most_bad)
     return found
 
 
@@ -123,6 +127,7 @@ def _encode_all(
     progress: Progress,
     *,
     ask: bool,
+    most_bad: float,
 ) -> None:
     said = time.monotonic()
     for row in rows:
@@ -132,7 +137,7 @@ def _encode_all(
             question = encoder.question(taken) if ask else None
         except BadRowError as fault:
             found.bad.append(Bad(source.label, row.place, str(fault)))
-            if len(found.bad) >= _MOST_BAD_ROWS_LISTED:
+            if len(found.bad) >= most_bad:
                 break
             continue
         except DataError as fault:
@@ -170,6 +175,8 @@ def check(found: Collected, plan: DataPlan, report: Path) -> None:
             f"{_first(found, report)}: {share:.1%} of source `{found.label}`, `max_bad_fraction` is {plan.max_bad_fraction:.1%}",
             hint="correct the rows; raise `data.max_bad_fraction` only if losing them is meant",
         )
+    if not len(found.rows):
+        raise DataError(f"{_first(found, report)}: no row of source `{found.label}` is left")
 
 
 def _first(found: Collected, report: Path) -> str:

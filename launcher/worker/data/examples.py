@@ -150,4 +150,6 @@ def _tools(row: Raw) -> tuple[Any, ...] | None:
         tools = json.loads(tools) if isinstance(tools, str) else tools
     except ValueError:
         raise BadRowError("`tools` is not JSON") from None
+    if tools and not isinstance(tools, list):
+        raise BadRowError(f"`tools` is of type {type(tools).__name__}, wanted a list")
     return tuple(tools) if tools else None

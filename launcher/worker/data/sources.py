@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any
 from launcher.errors import DataError, EnvironmentFault
 from launcher.plan.types import SourcePlan
 
+_HALF_CHARACTER = "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 
 
@@ -76,7 +78,20 @@ def _json_row(place: str, line: bytes) -> Raw:
         return Raw(place, {}, f"is not UTF-8 (byte {fault.start + 1})")
     except json.JSONDecodeError as fault:
         return Raw(place, {}, f"is not JSON: {fault.msg} at character {fault.pos + 1}")
+    except (ValueError, RecursionError) as fault:
+        return Raw(place, {}, f"cannot be read: {fault}")
+    if b"\\ud" in line.lower() and _half_character(value):
+        return Raw(place, {}, _HALF_CHARACTER)
     return _object(place, value)
+
+
+def _half_character(value: Any) -> bool:
+    """Whether a text in `value` holds half of a surrogate pair, which is no character and has no UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _object(place: str, value: Any) -> Raw:
@@ -97,31 +112,57 @@ def _starts_with_bracket(file: Path) -> bool:
 
 def _array(file: Path) -> Iterator[Raw]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        values = json.loads(text)
     except UnicodeDecodeError as fault:
         raise DataError(f"{file}: is not UTF-8 (byte {fault.start + 1})") from None
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise DataError(f"{file}: is not JSON: {fault}") from None
-    return (_object(f"{file}: row {number}", value) for number, value in enumerate(values, 1))
+    pairs = "\\ud" in text.lower()
+    for number, value in enumerate(values, 1):
+        place = f"{file}: row {number}"
+        yield Raw(place, {}, _HALF_CHARACTER) if pairs and _half_character(value) else _object(place, value)
 
 
 def _csv(file: Path) -> Iterator[Raw]:
+    csv.field_size_limit(sys.maxsize)
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, restkey="", strict=True)
+        reader = csv.DictReader(stream, strict=True)
         try:
+            _check_header(file, list(reader.fieldnames or ()))
             for row in reader:
                 yield _csv_row(f"{file}:{reader.line_num}", row)
-        except (csv.Error, UnicodeDecodeError) as fault:
+        except csv.Error as fault:
             raise DataError(f"{file}:{reader.line_num + 1}: cannot be read as CSV: {fault}") from None
+        except UnicodeDecodeError:
+            raise DataError(_not_utf8(file)) from None
 
 
-def _csv_row(place: str, row: dict[str, Any]) -> Raw:
-    if "" in row:
-        return Raw(place, {}, f"has {len(row[''])} more cells than the header")
+def _check_header(file: Path, names: Sequence[str]) -> None:
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise DataError(f"{file}:1: the header names `{twice}` twice", hint="rename or remove one of the columns")
+
+
+def _not_utf8(file: Path) -> str:
+    """Where a file stops being UTF-8; a text reader only knows the place within its buffer."""
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as fault:
+                return f"{file}:{number}: is not UTF-8 (byte {fault.start + 1})"
+    return f"{file}: is not UTF-8"
+
+
+def _csv_row(place: str, row: dict[str | None, Any]) -> Raw:
+    if None in row:  # where csv puts what no column takes
+        more = len(row[None])
+        return Raw(place, {}, f"has {more} {'cell' if more == 1 else 'cells'} more than the header")
     missing = [name for name, value in row.items() if value is None]
     if missing:
         return Raw(place, {}, f"has no cell for column `{missing[0]}`")
-    return Raw(place, dict(row))
+    return Raw(place, {str(name): value for name, value in row.items()})
 
 
 def _parquet(file: Path) -> Iterator[Raw]:
@@ -134,8 +175,8 @@ def _parquet(file: Path) -> Iterator[Raw]:
             for value in batch.to_pylist():
                 number += 1
                 yield Raw(f"{file}: row {number}", value)
-    except pa.ArrowInvalid as fault:
-        raise DataError(f"{file}: cannot be read as parquet: {fault}") from None
+    except (pa.ArrowException, OSError) as fault:
+        raise DataError(f"{file}: cannot be read as parquet: {str(fault).splitlines()[0]}") from None
 
 
 def _hub(source: SourcePlan) -> Iterator[Raw]:

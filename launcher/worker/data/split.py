@@ -46,7 +46,10 @@ def hold_out(
 def _choose(rows: list[int], wanted: SourcePlan, label: str, seed: int) -> list[int]:
     number = max(1, round((wanted.fraction or 0) * len(rows)))
     if number >= len(rows):
-        raise DataError(f"eval set `{wanted.label}`: source `{label}` has only {len(rows)} rows")
+        raise DataError(
+            f"eval set `{wanted.label}` would take {number} of {len(rows)} rows of source `{label}` and leave none to train on",
+            hint="lower its `fraction`, or add rows",
+        )
     chooser = random.Random(f"{seed}/{wanted.label}/{label}")  # noqa: S311 - chooses rows, keeps no secret
     return sorted(chooser.sample(rows, number))
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import DataError, EnvironmentFault
+from launcher.text import did_you_mean
 from launcher.worker.job import Job
 
 
@@ -26,9 +29,12 @@ def write_tokenizer(job: Job) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=None if local else model.revision, trust_remote_code=model.trust_remote_code
         )
-    except (OSError, ValueError) as fault:
+    except ImportError:
+        raise
+    except Exception as fault:
+        # A damaged file of a tokenizer fails anywhere in its reading, with any error.
         raise EnvironmentFault(
-            f"tokenizer `{name}` cannot be loaded: {str(fault).splitlines()[0]}",
+            f"tokenizer `{name}` cannot be loaded: {_line(fault)}",
             hint="check the path, and that this machine has the model or can reach the hub",
         ) from fault
     if model.chat_template is not None:
@@ -51,6 +57,7 @@ def write_base(job: Job, tokenizer: Any) -> None:
         DataError: transformers knows no such model, or its vocabulary is smaller than the tokenizer's.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     wanted = {
@@ -67,11 +74,27 @@ def write_base(job: Job, tokenizer: Any) -> None:
         )
     try:
         config = AutoConfig.for_model(kind, **wanted)
+        _check_keys(config, job.plan.model.from_config or {})
         torch.manual_seed(job.plan.trainer["seed"])
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (ValueError, TypeError) as fault:
-        raise DataError(f"model.from_config: {str(fault).splitlines()[0]}") from fault
+    except (ArithmeticError, LookupError, TypeError, ValueError, StrictDataclassError) as fault:
+        raise DataError(f"model.from_config: {_line(fault)}") from fault
     model.save_pretrained(job.run_dir.base)
+
+
+def _check_keys(config: Any, written: Mapping[str, Any]) -> None:
+    """Refuse a misspelt key, which transformers would keep as an attribute that nothing reads."""
+    known = {each.name for each in fields(config)} | set(config.attribute_map)
+    for name in written:
+        near = None if name in known else did_you_mean(name, sorted(known), cutoff=0.8)
+        if near:
+            raise DataError(f"model.from_config: `{config.model_type}` has no `{name}`", hint=f"did you mean `{near}`?")
+
+
+def _line(fault: Exception) -> str:
+    """The error on one line, with its type where the text alone says nothing."""
+    text = " ".join(str(fault).split())[:200]
+    return f"{type(fault).__name__}: {text}" if isinstance(fault, LookupError | AttributeError) else text
 
 
 def folder_hash(folder: Path) -> str:

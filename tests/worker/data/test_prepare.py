@@ -82,6 +82,13 @@ BAD = {
         "`messages[0].content` is of type int, wanted a string",
     ),
     "no answer": ('{"messages": [{"role": "user", "content": "Hi"}]}', "has no assistant message"),
+    "half a character": (
+        '{"messages": [{"role": "user", "content": "\\ud83d"}, {"role": "assistant", "content": "Yes"}]}',
+        "holds half of a surrogate pair",
+    ),
+    "a number without end": ('{"messages": ' + "9" * 5000 + "}", "cannot be read: Exceeds the limit"),
+    "too deep": ('{"messages": ' + "[" * 5000 + "]" * 5000 + "}", "cannot be read: maximum recursion depth"),
+    "tools": (GOOD[:-1] + ', "tools": 5}', "`tools` is of type int, wanted a list"),
     "too long": (
         json.dumps({"messages": [{"role": "user", "content": "a b " * 60}, {"role": "assistant", "content": "c"}]}),
         "has no trained token within max_length 64: the answer begins at token ",
@@ -123,6 +130,107 @@ def test_too_many_bad_rows_stop_even_when_they_may_be_dropped(tmp_path: Path):
     note = trained.prepare(run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl"), code=2)
 
     assert note["error"].endswith("50.0% of source `train`, `max_bad_fraction` is 40.0%")
+
+
+def test_rows_behind_many_bad_ones_are_read(tmp_path: Path):
+    """Reading once ended at the thousandth bad row, and the rest of the source was lost without a word."""
+    (tmp_path / "train.jsonl").write_text(f"{GOOD}\n" + "{}\n" * 1001 + f"{GOOD}\n")
+    data = {"on_bad_row": "drop", "max_bad_fraction": 1.0}
+    run = run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl")
+    trained.prepare(run)
+    counted = facts(run)["sets"]["train"]["sources"]["train"]
+
+    assert (counted["rows"], counted["dropped"]) == (2, 1001)
+
+
+def test_a_source_of_bad_rows_only_is_refused_with_the_first_one(tmp_path: Path):
+    (tmp_path / "train.jsonl").write_text("{}\n{}\n")
+    data = {"on_bad_row": "drop", "max_bad_fraction": 1.0}
+    note = trained.prepare(run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl"), code=2)
+
+    assert note["error"].startswith(f"{tmp_path}/train.jsonl:1: ")
+
+
+BAD_TABLES = {
+    "a name twice": ("text,text\na,b\n", "train.csv:1: the header names `text` twice"),
+    "a cell too many": ("text\na\na,b\n", "train.csv:3: has 1 cell more than the header"),
+    "not UTF-8": ("text\na\n" + "b" * 9000 + "\n\udce9\n", "train.csv:4: is not UTF-8 (byte 1)"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_a_table_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, kind: str):
+    content, reason = BAD_TABLES[kind]
+    (tmp_path / "train.csv").write_text(content, encoding="utf-8", errors="surrogateescape")
+    note = trained.prepare(run_of(tmp_path, tiny.plan(), train=tmp_path / "train.csv"), code=2)
+
+    assert note["error"].startswith(f"{tmp_path}/{reason}")
+
+
+def test_a_table_with_an_index_column_and_a_long_cell_is_read(tmp_path: Path):
+    """pandas writes a first column without a name; Python's csv stops at cells of 128 KiB unless told otherwise."""
+    (tmp_path / "train.csv").write_text(f",text\n0,{'a ' * 100_000}\n1,b\n")
+    run = run_of(tmp_path, tiny.plan(), train=tmp_path / "train.csv")
+    trained.prepare(run)
+
+    assert facts(run)["sets"]["train"]["rows"] == 2
+
+
+def test_a_damaged_page_of_a_parquet_file_is_a_fault_of_the_data(tmp_path: Path):
+    file = written(tmp_path / "train.parquet", ROWS)
+    content = file.read_bytes()
+    file.write_bytes(content[:8] + b"\xff" * 20 + content[28:])
+    note = trained.prepare(run_of(tmp_path, tiny.plan(source=QUESTIONS), train=file), code=2)
+
+    assert note["error"].startswith(f"{file}: cannot be read as parquet: ")
+
+
+TEMPLATES = {
+    "not Jinja": ("{% for m in messages %}", "line 1 of the chat template is not Jinja"),
+    "a fault in it": ("{{ 1 / 0 }}", "the chat template refuses it: division by zero"),
+}
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_chat_template_that_fails_is_a_fault_of_the_data(tmp_path: Path, kind: str):
+    template, reason = TEMPLATES[kind]
+    plan = tiny.plan(model_plan={"chat_template": template})
+    note = trained.prepare(run_of(tmp_path, plan, train=tiny.jsonl(tmp_path / "train.jsonl", tiny.messages(4))), code=2)
+
+    assert reason in note["error"]
+
+
+def test_a_damaged_tokenizer_is_a_fault_of_the_environment(tmp_path: Path):
+    run = run_of(tmp_path, tiny.plan(), train=tiny.jsonl(tmp_path / "train.jsonl", tiny.messages(4)))
+    (tmp_path / "model" / "tokenizer.json").write_text('{"a": 1}')
+    note = trained.prepare(run, code=4)
+
+    assert note["error"].startswith(f"tokenizer `{tmp_path}/model` cannot be loaded: ")
+
+
+WRONG_CONFIGS = {
+    "hiden_size": (32, "model.from_config: `qwen3` has no `hiden_size`"),
+    "hidden_act": ("none", "model.from_config: KeyError: 'none'"),
+    "num_hidden_layers": (-1, "model.from_config: Class validation error"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG_CONFIGS)
+def test_a_wrong_model_configuration_is_a_fault_of_the_data(tmp_path: Path, key: str):
+    """A misspelt key would give a model of another size than the one that was asked for."""
+    value, reason = WRONG_CONFIGS[key]
+    plan = tiny.plan(model_plan={"name": None, "from_config": tiny.CONFIG | {key: value}})
+    note = trained.prepare(run_of(tmp_path, plan, train=tiny.jsonl(tmp_path / "train.jsonl", tiny.messages(4))), code=2)
+
+    assert note["error"].startswith(reason)
+
+
+def test_a_split_that_leaves_nothing_to_train_on_says_so(tmp_path: Path):
+    held = SourcePlan("held", None, held_out_from="all", fraction=0.9)
+    plan = tiny.plan(source=QUESTIONS, eval_sources=(held,))
+    note = trained.prepare(run_of(tmp_path, plan, train=tiny.jsonl(tmp_path / "train.jsonl", ROWS[:2])), code=2)
+
+    assert note["error"] == "eval set `held` would take 2 of 2 rows of source `train` and leave none to train on"
 
 
 def test_columns_that_fit_no_format_are_answered_with_the_line_to_write(tmp_path: Path):
