@@ -23,7 +23,7 @@ def count_parameters(config: Mapping[str, Any]) -> int | None:
         return None
     try:
         return _embeddings(config) + int(config["num_hidden_layers"]) * _layer(config) + int(config["hidden_size"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from launcher.errors import EnvironmentFault, Exit, LauncherError
@@ -169,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code. The only place that turns an error into text."""
+    _speak()
     top = parser()
     args = top.parse_args(argv)
     if args.version:
@@ -180,6 +183,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_help()
         return Exit.DONE
     return _answer(args)
+
+
+def _speak() -> None:
+    """Make the outputs usable: none may be there (`>&-`), or one that cannot say every character (`LC_ALL=C`)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - used until the process ends
+        elif isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="replace")
 
 
 def _answer(args: argparse.Namespace) -> int:

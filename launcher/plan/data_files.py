@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -87,7 +88,7 @@ def sample_rows(file: Path, most: int | None = _SAMPLE_ROWS) -> list[dict[str, A
     if file.suffix == ".csv":
         return _sample_csv(file, most)
     if file.suffix == ".json" and _is_json_list(file):
-        rows = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= _PARSE_BYTES else []
+        rows = _json_list(file) if file.stat().st_size <= _PARSE_BYTES else []
         return [row for row in rows[:most] if isinstance(row, dict)]
     return _sample_lines(file, most)
 
@@ -123,7 +124,14 @@ def _characters(value: Any) -> int:
 
 def _inside(folder: Path, data_files: Sequence[str]) -> list[Path]:
     patterns = data_files or [f"*{suffix}" for suffix in SUFFIXES]
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    outside = next((pattern for pattern in patterns if not pattern or Path(pattern).is_absolute()), None)
+    if outside is not None:
+        raise DataPathError(
+            f"`data_files` names files in {folder}, not `{outside}`", "write a name or a glob that starts in the folder"
+        )
+    # A system leaves hidden files behind (`._train.jsonl`) that hold no rows.
+    matched = {path for pattern in patterns for path in folder.glob(pattern)}
+    found = sorted(path for path in matched if not path.name.startswith("."))
     if not found:
         wanted = ", ".join(data_files or [f"*{suffix}" for suffix in SUFFIXES])
         raise DataPathError(f"the folder {folder} holds none of {wanted}")
@@ -142,11 +150,22 @@ def _check(file: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise DataPathError(f"{file} is {_kind(status.st_mode)}, not a file", "copy its rows to a file first")
     if file.suffix not in SUFFIXES:
-        raise DataPathError(f"{file} has the suffix `{file.suffix}`", f"data files end in {', '.join(SUFFIXES)}")
+        suffix = f"has the suffix `{file.suffix}`" if file.suffix else "has no suffix"
+        raise DataPathError(f"{file} {suffix}", f"data files end in {', '.join(SUFFIXES)}")
     if status.st_size == 0:
         raise DataPathError(f"{file} is empty")
     if not os.access(file, os.R_OK):
         raise DataPathError(f"{file} cannot be read: its permissions are {stat.filemode(status.st_mode)}")
+    _check_text(file)
+
+
+def _check_text(file: Path) -> None:
+    with file.open("rb") as stream:
+        head = stream.read(2)
+    if head == b"\x1f\x8b":
+        raise DataPathError(f"{file} is compressed with gzip", "unpack it first")
+    if head in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataPathError(f"{file} is in UTF-16", "save it as UTF-8")
 
 
 def _kind(mode: int) -> str:
@@ -168,6 +187,13 @@ def _is_json_list(file: Path) -> bool:
         return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
+def _json_list(file: Path) -> list[Any]:
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8-sig")))
+    except (ValueError, RecursionError) as fault:
+        raise DataPathError(f"{file} is not JSON: {fault}") from None
+
+
 def _count_lines(file: Path, size: int) -> Count:
     if size > _COUNT_BYTES:
         return _extrapolate_lines(file, size)
@@ -183,12 +209,12 @@ def _extrapolate_lines(file: Path, size: int) -> Count:
 
 def _sample_lines(file: Path, most: int | None) -> list[dict[str, Any]]:
     with file.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace").splitlines()
+        head = stream.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace").split("\n")
     rows = []
     for line in islice((line for line in head if line.strip()), most):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # a bad row is reported by `prepare` with its line; the last line of a head may be torn
         if isinstance(row, dict):
             rows.append(row)
@@ -198,4 +224,5 @@ def _sample_lines(file: Path, most: int | None) -> list[dict[str, Any]]:
 def _sample_csv(file: Path, most: int | None) -> list[dict[str, Any]]:
     with file.open("rb") as stream:
         head = stream.read(_PARSE_BYTES).decode("utf-8-sig", errors="replace")
+    csv.field_size_limit(sys.maxsize)
     return list(islice(csv.DictReader(io.StringIO(head, newline="")), most))

@@ -106,7 +106,9 @@ class _Look:
             return self.local(source, data_files.expand(path, inside))
         except data_files.DataPathError as fault:
             self.faults.append(self.loaded.error(fault.message, key=f"{key}.path", hint=fault.hint))
-            return SourceFacts()
+        except OSError as fault:
+            self.faults.append(self.loaded.error(f"{path} cannot be read: {fault.strerror}", key=f"{key}.path"))
+        return SourceFacts()
 
     def refuse_hub_keys(self, key: str, source: Source) -> None:
         hub_only = {"name": source.name, "revision": source.revision, "split": source.split}
@@ -122,6 +124,8 @@ class _Look:
         layout = sniff(source, sample)
         counts = [data_files.count_rows(file) for file in files]
         known = [count.rows for count in counts if count.rows is not None]
+        if not sum(known) and all(count.exact for count in counts):
+            raise data_files.DataPathError(f"{', '.join(map(str, files))}: no rows")
         max_length = self.loaded.recipe.data.max_length
         columns = layout.columns if layout else ()
         return SourceFacts(
@@ -149,6 +153,9 @@ class _Look:
         if path is None:
             return None
         try:
+            if Path(path).exists() and not Path(path).is_file():
+                self.faults.append(self.loaded.error(f"{path} is not a file", key=key))
+                return None
             return Path(path).read_text(encoding="utf-8")
         except UnicodeDecodeError as fault:
             self.faults.append(self.loaded.error(f"{path} is not UTF-8 (byte {fault.start})", key=key))
@@ -175,7 +182,9 @@ class _Look:
             return resolve(self.loaded, key, written, self.names)
         except RecipeError as fault:
             self.faults.append(fault)
-            return None
+        except OSError as fault:
+            self.faults.append(self.loaded.error(f"{fault.strerror}: {written}", key=key))
+        return None
 
     def require_folder(self, key: str, path: str) -> None:
         if not Path(path).is_dir():

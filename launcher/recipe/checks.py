@@ -16,6 +16,14 @@ from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import dotted
 from launcher.text import nearest_of, quote
 
+_BY_METRIC = ("greedy", "reduce_lr_on_plateau")
+_WITH_FLOOR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+_RENDERING = frozenset(
+    {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "max_length", "padding"}
+    | {"return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize", "tools", "truncation"}
+)
+"""Arguments of `apply_chat_template` that say how to render, and not what a template's variables hold."""
+
 
 @dataclass(frozen=True)
 class Contradiction:
@@ -47,7 +55,9 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     return [
         *_model(recipe),
         *_quantization(recipe),
+        *_adapter(recipe),
         *_labels(recipe.data),
+        *_template(recipe.data),
         *(
             fault
             for number, source in enumerate(recipe.data.datasets)
@@ -118,6 +128,21 @@ def _quantization(recipe: Recipe) -> Iterator[Contradiction]:
                 "has no meaning with `load_in_8bit`",
                 "remove it",
                 ("quantization.load_in_8bit",),
+            )
+
+
+def _adapter(recipe: Recipe) -> Iterator[Contradiction]:
+    if recipe.peft is not None and not recipe.peft.target_modules:
+        yield Contradiction("peft.target_modules", "names no layer", "write `target_modules: all-linear`")
+
+
+def _template(data: Data) -> Iterator[Contradiction]:
+    for name in data.template_kwargs:
+        if name in _RENDERING:
+            yield Contradiction(
+                f"data.template_kwargs.{name}",
+                "is no variable of a template, and set for each use",
+                f"remove it{'; write `model.chat_template_path`' if name == 'chat_template' else ''}",
             )
 
 
@@ -246,6 +271,20 @@ def _schedule(recipe: Recipe) -> Iterator[Contradiction]:
     training = recipe.training
     if training.max_steps == 0:
         yield Contradiction("training.max_steps", "trains nothing", "write -1 for whole epochs, or at least 1")
+    schedule, kwargs = training.lr_scheduler_type, (training.model_extra or {}).get("lr_scheduler_kwargs") or {}
+    if schedule in _BY_METRIC:
+        yield Contradiction(
+            "training.lr_scheduler_type",
+            f"{quote(schedule)} follows an eval loss, which the trainer does not measure here",
+            "write `lr_scheduler_type: cosine`, or another schedule by steps",
+        )
+    if schedule in _WITH_FLOOR and not {"min_lr", "min_lr_rate"} & set(kwargs):
+        yield Contradiction(
+            "training.lr_scheduler_type",
+            f"{quote(schedule)} needs the rate to end at",
+            "add `lr_scheduler_kwargs: {min_lr_rate: 0.1}`, a share of the learning rate",
+            ("training.lr_scheduler_kwargs",),
+        )
     if 0 < training.max_steps < training.warmup_steps:
         yield Contradiction(
             "training.warmup_steps",
@@ -257,7 +296,14 @@ def _schedule(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _evaluation(recipe: Recipe) -> Iterator[Contradiction]:
     evaluation, labels = recipe.evaluation, [each.label for each in recipe.data.eval_datasets]
+    asked = [each.dataset for each in evaluation.generate]
     for number, each in enumerate(evaluation.generate):
+        if each.dataset in asked[:number]:
+            yield Contradiction(
+                f"evaluation.generate.{number}.dataset",
+                f"{quote(each.dataset)} stands here twice",
+                "name it once, with all its metrics in one list",
+            )
         if each.dataset not in labels:
             listed = f"eval sets: {', '.join(labels)}" if labels else "add it to `data.eval_datasets`"
             yield Contradiction(

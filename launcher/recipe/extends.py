@@ -74,7 +74,7 @@ def merged(sources: list[Source]) -> Table:
 def _name(node: object) -> str | None:
     if isinstance(node, Scalar) and node.value is None:
         return None
-    if isinstance(node, Scalar) and isinstance(node.value, str):
+    if isinstance(node, Scalar) and isinstance(node.value, str) and "\0" not in node.value:
         return node.value
     raise RecipeError(
         "needs text, one recipe to start from",
@@ -153,7 +153,7 @@ def _other_recipes(path: Path) -> str | None:
     """A hint naming a recipe that is near the name given."""
     try:
         folder = path if path.is_dir() else path.parent
-        names = sorted(each.name for each in folder.glob("*.yaml"))
+        names = sorted(each.name for each in folder.glob("*.yaml") if each.name != path.name)
     except OSError:
         return None
     near = did_you_mean(path.name, names)

@@ -31,6 +31,8 @@ _BOOLEANS = {
     "n": "false",
     "0": "false",
 }
+_TYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+"""Short names of number types."""
 _MISSING_HINTS = {
     "model": "add `model: {model_name_or_path: …}`, a hub id or a folder",
     "data": "add `data: {datasets: [{label: train, path: data.jsonl}]}`",
@@ -90,7 +92,9 @@ def seen(node: Node) -> str:
             in_quotes = '"' if node.quoted else ""
             return f"the text {quote(in_quotes + node.text + in_quotes)}"
         case Items():
-            return f"a list of {len(node.items)}"
+            texts = [item.text for item in node.items if isinstance(item, Scalar)]
+            listed = texts and len(texts) == len(node.items)
+            return f"the list {quote('[' + ', '.join(texts) + ']')}" if listed else f"a list of {len(node.items)}"
         case Table():
             return f"a mapping ({quote(', '.join(node.entries))[1:-1]})" if node.entries else "an empty mapping"
 
@@ -170,6 +174,8 @@ def readings(node: Scalar, choices: Iterable[str], *, boolean: bool) -> Iterable
         yield re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64]
         yield re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")[:64]
     yield from _times(text)
+    if text.lower() in _TYPES:
+        yield _TYPES[text.lower()]
     yield from (word for word in choices if word.lower() == text.lower())
 
 

@@ -30,7 +30,11 @@ def resolve(loaded: LoadedRecipe, key: str, value: str, names: Mapping[str, str]
         RecipeError: `${name}` stands for nothing here.
     """
     path = NAME.sub(lambda found: _named(loaded, key, found.group(1), names), value)
-    local = Path(path).expanduser()
+    try:
+        local = Path(path).expanduser()
+    except RuntimeError:
+        message = f"{quote(path)}: no home folder of that user on this machine"
+        raise loaded.error(message, key=key, hint="write the folder") from None
     beside = loaded.folder(key) / local
     if local.is_absolute() or path.startswith(("./", "../")) or path in (".", ".."):
         return _absolute(beside)

@@ -37,6 +37,9 @@ def parse(text: str) -> tuple[str, Node]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise RecipeError("needs KEY=VALUE", place=place, hint="for example `--set training.learning_rate=1e-4`")
+    if key.partition(".")[0] == "extends":
+        message = "bases are read before `--set` changes them"
+        raise RecipeError(message, key=key, place=place, hint="write `extends` into the recipe")
     if not value.strip():
         raise RecipeError("has no value", key=key, place=place, hint=f"`--set {redact(key)}=null` removes a key")
     try:

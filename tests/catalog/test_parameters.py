@@ -40,7 +40,15 @@ def test_qwen2_counts_its_query_key_value_biases():
     assert count_parameters(config) == 494_032_768
 
 
-@pytest.mark.parametrize("config", [{"model_type": "mamba"}, {}, {"model_type": "llama", "vocab_size": 10}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "mamba"},
+        {},
+        {"model_type": "llama", "vocab_size": 10},
+        {"model_type": "llama", "vocab_size": "x", "hidden_size": 1, "num_hidden_layers": 1},
+    ],
+)
 def test_what_the_formula_does_not_cover_is_unknown_and_not_guessed(config):
     """A wrong count would be worse than none: plans show it as a fact."""
     assert count_parameters(config) is None

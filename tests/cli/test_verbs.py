@@ -9,6 +9,7 @@ import pytest
 from launcher.cli.main import main
 from launcher.runs import attempts, lock, record
 from launcher.runs.paths import RunDir
+from tests.support import planning
 from tests.support.until import until
 
 
@@ -135,3 +136,12 @@ def test_a_missing_data_file_is_told_before_anything_is_made(run_dir, capsys):
     assert said.startswith("error: sums.yaml:7:")
     assert "sums.jsonl" in said
     assert not (run_dir.root.parent / "sums").exists()
+
+
+@pytest.mark.parametrize("shell", ["launcher plan {0} --on T4 >&-", "PYTHONIOENCODING=ascii launcher plan {0} --on T4"])
+def test_an_output_that_cannot_take_everything_ends_in_no_trace(tmp_path, shell):
+    """A closed one (`>&-`), and one of a system without UTF-8."""
+    recipe = planning.recipe(tmp_path).source
+    command = shell.replace("launcher", f"{sys.executable} -m launcher").format(recipe)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

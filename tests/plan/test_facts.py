@@ -1,5 +1,6 @@
 """Data files and model configurations as found on this machine."""
 
+import gzip
 import json
 import os
 import socket
@@ -105,6 +106,41 @@ def test_a_missing_folder_is_named_and_not_the_file_in_it(tmp_path):
     assert f"there is no folder {tmp_path / 'datta'}; did you mean {tmp_path / 'data'}?" in said
 
 
+@pytest.mark.parametrize("row", ['{"text": "a", "b": ' + "[" * 5000 + "]" * 5000 + "}", '{"text": "a\u2028b"}'])
+def test_a_row_that_cannot_be_looked_at_does_not_stop_the_look(tmp_path, row):
+    """`prepare` reports it with its line; U+2028 ends no line of a file."""
+    (tmp_path / "rows.jsonl").write_text(f'{row}\n{{"text": "b"}}\n', encoding="utf-8")
+    assert sources(tmp_path, "data.datasets.sums.path=rows.jsonl")["sums"].format == "text"
+
+
+def test_a_long_cell_of_a_table_is_looked_at(tmp_path):
+    """Python's csv refuses cells of more than 128 KiB unless told otherwise."""
+    (tmp_path / "rows.csv").write_text(f"text\n{'a' * 200_000}\n")
+    assert sources(tmp_path, "data.datasets.sums.path=rows.csv")["sums"].rows == 1
+
+
+def test_hidden_files_of_a_folder_are_not_data(tmp_path):
+    """What a file manager leaves behind (`._a.jsonl`)."""
+    (tmp_path / "set").mkdir()
+    tiny.jsonl(tmp_path / "set/a.jsonl", tiny.messages(2))
+    (tmp_path / "set/._a.jsonl").write_bytes(b"\0\5\x16\7")
+    assert sources(tmp_path, "data.datasets.sums.path=./set")["sums"].rows == 2
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", ""])
+def test_data_files_start_in_their_folder(tmp_path, name):
+    (tmp_path / "set").mkdir()
+    (said,) = fault(tmp_path, "data.datasets.sums.path=./set", f'data.datasets.sums.data_files=["{name}"]')
+    assert "names files in" in said or "is no path" in said
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe.jinja", "."])
+def test_a_chat_template_is_a_regular_file(tmp_path, path):
+    """A device would fill the memory, a pipe wait for ever."""
+    os.mkfifo(tmp_path / "pipe.jinja")
+    assert "is not a file" in fault(tmp_path, f"model.chat_template_path={path}")[0]
+
+
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     """Reading a pipe would wait for ever."""
     os.mkfifo(tmp_path / "pipe.jsonl")
@@ -123,13 +159,24 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         ("empty.jsonl", "is empty"),
         ("rows.xml", "suffix `.xml`"),
         ("dangling.jsonl", "is a link to"),
-        ("*.csv", "no file"),
+        ("*.parquet", "no file"),
+        ("list.json", "is not JSON"),
+        ("packed.jsonl", "compressed with gzip"),
+        ("wide.jsonl", "in UTF-16"),
+        ("header.csv", "no rows"),
+        ("blank.jsonl", "no rows"),
+        ("x" * 300 + ".jsonl", "File name too long"),
     ],
 )
 def test_unusable_files_are_refused(tmp_path, name, says):
     """Each would end in a trace from deep inside a reader."""
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "rows.xml").write_text("<a/>")
+    (tmp_path / "list.json").write_text('[{"text": "a"},')
+    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(b'{"text": "a"}'))
+    (tmp_path / "wide.jsonl").write_text('{"text": "a"}', encoding="utf-16")
+    (tmp_path / "header.csv").write_text("text\n")
+    (tmp_path / "blank.jsonl").write_text("\n \n")
     (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "gone.jsonl")
     assert says in fault(tmp_path, f"data.datasets.sums.path={tmp_path / name}")[0]
 

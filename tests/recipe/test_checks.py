@@ -100,6 +100,23 @@ def evals(one):
             "no metric",
         ),
         (MODEL + HELD + "evaluation: {gates: [{metric: eval_h_loss}]}", "evaluation.gates.0", "no condition"),
+        (MODEL + DATA + "peft: {target_modules: []}", "peft.target_modules", "no layer"),
+        (MODEL + data(more="template_kwargs: {tokenize: true}"), "data.template_kwargs.tokenize", "no variable"),
+        (
+            MODEL + HELD + "evaluation: {generate: [{dataset: h}, {dataset: h, metrics: [chrf]}]}",
+            "evaluation.generate.1.dataset",
+            "twice",
+        ),
+        (
+            MODEL + DATA + "training: {lr_scheduler_type: reduce_lr_on_plateau}",
+            "training.lr_scheduler_type",
+            "follows an eval loss",
+        ),
+        (
+            MODEL + DATA + "training: {lr_scheduler_type: cosine_with_min_lr}",
+            "training.lr_scheduler_type",
+            "the rate to end at",
+        ),
         (MODEL + DATA + "launch: {gpus: 4, nodes: 2}", "launch.nodes", "beside `gpus`"),
         (MODEL + DATA + "launch: {gpus: 4, processes: 2}", "launch.processes", "beside `gpus`"),
         (MODEL + DATA + "launch: {processes: 2, gpus_per_node: 2}", "launch.processes", "without GPUs"),
@@ -122,6 +139,7 @@ def test_contradictions(tmp_path, text, key, part):
         "training: {max_steps: 10, warmup_steps: 0.5}",
         "launch: {nodes: 2, gpus_per_node: 4}",
         "launch: {processes: 2}",
+        "training: {lr_scheduler_type: cosine_with_min_lr, lr_scheduler_kwargs: {min_lr_rate: 0.1}}",
         "checkpoint: {keep_best: eval_h_loss}\nevaluation: {eval_steps: 5, gates: [{metric: eval_h_exact_match, min: 0}], generate: [{dataset: h}]}",
     ],
 )

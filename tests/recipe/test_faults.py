@@ -244,3 +244,16 @@ def test_all_ranges_are_tested():
     assert len(NUMERIC) > 30
     assert set(UNBOUNDED) <= set(NUMERIC)
     assert set(PASSED_ON) == set(passed_on())
+
+
+@pytest.mark.parametrize(("short", "long"), [("bf16", "bfloat16"), ("FP16", "float16"), ("fp32", "float32")])
+def test_short_names_of_number_types_are_known(tmp_path, short, long):
+    """What most other tools write."""
+    error = fault(tmp_path, SHORT.replace("model: {", f"model: {{dtype: {short}, "))
+    assert error.hint == f"write `dtype: {long}`"
+
+
+def test_a_wrong_item_of_a_list_is_shown(tmp_path):
+    """The value seen, and not only how many there are."""
+    text = "evaluation: {generate: [{dataset: h, metrics: [chrf, exact]}]}\n"
+    assert any("got the list `[chrf, exact]`" in each.message for each in faults(tmp_path, SHORT + text))

@@ -111,7 +111,8 @@ def test_bases_stay_inside_the_repository(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["launcher:base/lroa.yaml", "launcher:../pyproject.toml", "launcher:/etc/passwd", "missing.yaml", "."]
+    "name",
+    ["launcher:base/lroa.yaml", "launcher:../pyproject.toml", "launcher:/etc/passwd", "missing.yaml", ".", '"a\\0b"'],
 )
 def test_a_base_that_is_not_there(tmp_path, name):
     """One error at the `extends` line; shipped names never leave the shipped folder."""
@@ -172,6 +173,7 @@ def test_set_null_deletes(tmp_path):
         ("data.datasets.7.path=x", "no item `7`"),
         ("model.model_name_or_path.x=1", "has no key `x`"),
         ("trainign.seed=1", "unknown key"),
+        ("extends=launcher:base/lora.yaml", "before `--set`"),
     ],
 )
 def test_a_wrong_set_is_placed_at_the_set(tmp_path, text, part):

@@ -64,6 +64,8 @@ def test_names_stand_for_a_folder_or_are_refused(tmp_path, names, part):
         ("${dta}/x", "no name"),
         ("${da${ta}}", "no name `${ta}`"),
         ("${}", "starts no"),
+        ("", "is no path"),
+        ("s3://bucket/x.jsonl", "is an address"),
     ],
 )
 def test_only_the_clusters_names_stand_in_paths(tmp_path, value, part):
@@ -77,3 +79,13 @@ def test_names_stand_in_path_keys_only(tmp_path, line):
     from tests.recipe.writing import faults
 
     assert any("path keys only" in each.message for each in faults(tmp_path, SHORT + line))
+
+
+def test_a_path_holds_no_nul(tmp_path):
+    """No system call takes it."""
+    assert "U+0000" in fault(tmp_path, SHORT.replace("train.jsonl", '"a\\0b"')).message
+
+
+def test_the_home_of_nobody_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="no home folder"):
+        resolved(tmp_path, "~nobody-here/x.jsonl")
