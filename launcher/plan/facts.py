@@ -99,6 +99,7 @@ class _Look:
             return SourceFacts(format=source.format, undefined=undefined)
         path = self.resolved(f"{key}.path", written)
         if path is None or not is_local(path):
+            self.refuse_misspelt(key, written)
             return SourceFacts(format=source.format)
         inside = (source.data_files,) if isinstance(source.data_files, str) else source.data_files or ()
         self.refuse_hub_keys(key, source)
@@ -109,6 +110,13 @@ class _Look:
         except OSError as fault:
             self.faults.append(self.loaded.error(f"{path} cannot be read: {fault.strerror}", key=f"{key}.path"))
         return SourceFacts()
+
+    def refuse_misspelt(self, key: str, written: str) -> None:
+        """What could be a hub id, but has a suffix and a file beside it that is named nearly the same."""
+        beside = self.loaded.folder(f"{key}.path") / written
+        near = data_files.nearest(beside) if beside.suffix and beside.parent.is_dir() else None
+        if near:
+            self.faults.append(self.loaded.error(f"no file {beside}", key=f"{key}.path", hint=near))
 
     def refuse_hub_keys(self, key: str, source: Source) -> None:
         hub_only = {"name": source.name, "revision": source.revision, "split": source.split}

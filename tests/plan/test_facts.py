@@ -99,6 +99,16 @@ def test_a_missing_file_names_the_nearest_one_and_the_line(tmp_path):
     assert f"hint: did you mean {tmp_path / 'train.jsonl'}?" in said
 
 
+def test_a_misspelt_suffix_is_no_hub_id(tmp_path):
+    """`train.josnl` could be a data set on the hub; beside `train.jsonl` it is not."""
+    (said,) = fault(tmp_path, f"data.datasets.sums.path={os.path.relpath(tmp_path)}/train.josnl")
+    assert f"did you mean {tmp_path / 'train.jsonl'}?" in said
+    planning.recipe(tmp_path)
+    text = planning.RECIPE.replace("path: train.jsonl", "path: train.josnl")
+    with pytest.raises(RecipeErrors, match=r"no file .*train\.josnl"):
+        sources(tmp_path, text=text)
+
+
 def test_a_missing_folder_is_named_and_not_the_file_in_it(tmp_path):
     """`/datta/x/train.jsonl`: the first part that is wrong."""
     (tmp_path / "data").mkdir()
