@@ -5,49 +5,20 @@ What needs hardware, model or data facts is the plan's to judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from launcher.errors import RecipeError
+from launcher.recipe.checks_training import evaluation, schedule
+from launcher.recipe.contradiction import Contradiction
 from launcher.recipe.data import Data, EvalSource, Source
 from launcher.recipe.formats import FORMATS
-from launcher.recipe.nodes import Table, path, place_of
 from launcher.recipe.schema import Recipe
-from launcher.recipe.schema_walk import dotted
 from launcher.text import nearest_of, quote
 
-_BY_METRIC = ("greedy", "reduce_lr_on_plateau")
-_WITH_FLOOR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 _RENDERING = frozenset(
     {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "max_length", "padding"}
     | {"return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize", "tools", "truncation"}
 )
 """Arguments of `apply_chat_template` that say how to render, and not what a template's variables hold."""
-
-
-@dataclass(frozen=True)
-class Contradiction:
-    """What is wrong at `key`, what to do, and the other keys it depends on."""
-
-    key: str
-    message: str
-    hint: str
-    also: tuple[str, ...] = ()
-
-    def touches(self, keys: Iterable[str]) -> bool:
-        """Whether one of `keys` is, holds or lies in a key that this depends on."""
-        return any(_overlap(mine, other) for mine in (self.key, *self.also) for other in keys)
-
-    def error(self, tree: Table) -> RecipeError:
-        """The fault with its place."""
-        parts = path(tree, self.key)
-        whole = len(parts) == len(self.key.split("."))
-        key = dotted(tree, parts) if whole else self.key
-        return RecipeError(self.message, key=key, place=place_of(tree, self.key), hint=self.hint)
-
-
-def _overlap(one: str, two: str) -> bool:
-    return one == two or one.startswith(f"{two}.") or two.startswith(f"{one}.")
 
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
@@ -69,8 +40,8 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
             for fault in _eval_source(recipe.data, source, number)
         ),
         *_weights(recipe.data),
-        *_schedule(recipe),
-        *_evaluation(recipe),
+        *schedule(recipe),
+        *evaluation(recipe),
         *_launch(recipe),
     ]
 
@@ -265,106 +236,6 @@ def _weights(data: Data) -> Iterator[Contradiction]:
                 ("data.eval_datasets",),
             )
             return
-
-
-def _schedule(recipe: Recipe) -> Iterator[Contradiction]:
-    training = recipe.training
-    if training.max_steps == 0:
-        yield Contradiction("training.max_steps", "trains nothing", "write -1 for whole epochs, or at least 1")
-    schedule, kwargs = training.lr_scheduler_type, (training.model_extra or {}).get("lr_scheduler_kwargs") or {}
-    if schedule in _BY_METRIC:
-        yield Contradiction(
-            "training.lr_scheduler_type",
-            f"{quote(schedule)} follows an eval loss, which the trainer does not measure here",
-            "write `lr_scheduler_type: cosine`, or another schedule by steps",
-        )
-    if schedule in _WITH_FLOOR and not {"min_lr", "min_lr_rate"} & set(kwargs):
-        yield Contradiction(
-            "training.lr_scheduler_type",
-            f"{quote(schedule)} needs the rate to end at",
-            "add `lr_scheduler_kwargs: {min_lr_rate: 0.1}`, a share of the learning rate",
-            ("training.lr_scheduler_kwargs",),
-        )
-    if 0 < training.max_steps < training.warmup_steps:
-        yield Contradiction(
-            "training.warmup_steps",
-            f"{training.warmup_steps:g} steps of warm-up in {training.max_steps} steps",
-            "write fewer, or a share below 1",
-            ("training.max_steps",),
-        )
-
-
-def _evaluation(recipe: Recipe) -> Iterator[Contradiction]:
-    evaluation, labels = recipe.evaluation, [each.label for each in recipe.data.eval_datasets]
-    asked = [each.dataset for each in evaluation.generate]
-    for number, each in enumerate(evaluation.generate):
-        if each.dataset in asked[:number]:
-            yield Contradiction(
-                f"evaluation.generate.{number}.dataset",
-                f"{quote(each.dataset)} stands here twice",
-                "name it once, with all its metrics in one list",
-            )
-        if each.dataset not in labels:
-            listed = f"eval sets: {', '.join(labels)}" if labels else "add it to `data.eval_datasets`"
-            yield Contradiction(
-                f"evaluation.generate.{number}.dataset",
-                f"no eval set {quote(each.dataset)}",
-                nearest_of(each.dataset, labels, listed),
-                ("data.eval_datasets",),
-            )
-    if evaluation.eval_steps is not None and not labels:
-        yield Contradiction(
-            "evaluation.eval_steps",
-            "there is no eval set to measure",
-            "add `eval_datasets: [{label: held_out, from: all, fraction: 0.02}]` to `data`",
-            ("data.eval_datasets",),
-        )
-    if evaluation.generate_steps is not None and not evaluation.generate:
-        yield Contradiction(
-            "evaluation.generate_steps",
-            "there is nothing to generate",
-            "add `generate: [{dataset: LABEL}]`",
-            ("evaluation.generate",),
-        )
-    yield from _metrics(recipe, labels)
-
-
-def _metrics(recipe: Recipe, labels: list[str]) -> Iterator[Contradiction]:
-    """Metrics that are watched or judged must be measured."""
-    evaluation = recipe.evaluation
-    losses = [f"eval_{label}_loss" for label in labels]
-    scores = [f"eval_{each.dataset}_{metric}" for each in evaluation.generate for metric in each.metrics]
-    watched = {"checkpoint.keep_best": recipe.checkpoint.keep_best}
-    if evaluation.early_stopping:
-        watched["evaluation.early_stopping.metric"] = evaluation.early_stopping.metric
-    for key, metric in watched.items():
-        if metric is not None:
-            yield from _known_metric(key, metric, losses)
-            if metric in losses and evaluation.eval_steps is None:
-                yield Contradiction(
-                    key,
-                    f"{quote(metric)} is not measured during training",
-                    "add `evaluation: {eval_steps: 200}`",
-                    ("evaluation.eval_steps",),
-                )
-    for number, gate in enumerate(evaluation.gates):
-        yield from _known_metric(f"evaluation.gates.{number}.metric", gate.metric, [*losses, *scores])
-        if gate.min is gate.max is gate.min_delta_vs_base is None:
-            yield Contradiction(
-                f"evaluation.gates.{number}", "has no condition", "add `min`, `max` or `min_delta_vs_base`"
-            )
-
-
-def _known_metric(key: str, metric: str, known: list[str]) -> Iterator[Contradiction]:
-    if metric in known:
-        return
-    listed = (
-        f"metrics: {', '.join(known)}"
-        if known
-        else "add an eval set to `data.eval_datasets`: each gives `eval_LABEL_loss`"
-    )
-    hint = nearest_of(metric, known, listed)
-    yield Contradiction(key, f"no metric {quote(metric)}", hint, ("data.eval_datasets", "evaluation.generate"))
 
 
 def _launch(recipe: Recipe) -> Iterator[Contradiction]:
