@@ -36,7 +36,8 @@ def text() -> list[str]:
     """What the merges are learnt from: the base model's text, the demo's turns, and words that shall be one token."""
     turns = [turn["content"] for row in make_data.rows("train") for turn in row["messages"]]
     whole = [f'"{word}"' for word in (*shop.NAMES, *shop.TOWNS)] + ["user", "assistant"]
-    return [*make_base_text.documents(8000), *turns, *whole * 200]
+    base = [row["prompt"] + row["completion"] for row in make_base_text.documents(8000)]
+    return [*base, *turns, *whole * 200]
 
 
 def train() -> PreTrainedTokenizerFast:

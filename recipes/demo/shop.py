@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +10,20 @@ from typing import TypeVar
 T = TypeVar("T")
 
 NAMES = (
-    "Amara", "Ben", "Chloe", "Dmitri", "Elena", "Farid", "Grace", "Hiro", "Ines", "Jonas", "Kofi", "Lena",
-    "Marta", "Nadia", "Oscar", "Priya", "Quinn", "Rosa", "Samir", "Tomas", "Uma", "Viktor", "Wanda", "Yusuf",
+    "Amara", "Ben", "Chloe", "Dmitri", "Elena", "Farid", "Grace", "Hiro",
+    "Ines", "Kofi", "Marta", "Nadia", "Oscar", "Priya", "Tomas", "Yusuf",
 )  # fmt: skip
 TOWNS = (
-    "Ashford", "Bristol", "Cardiff", "Dover", "Exeter", "Falmouth", "Glasgow", "Hull", "Ipswich", "Kendal", "Leeds",
-    "Malvern", "Norwich", "Oxford", "Perth", "Ripon", "Stirling", "Truro", "Ulverston", "Whitby", "York",
+    "Bristol", "Cardiff", "Dover", "Exeter", "Glasgow", "Hull", "Ipswich", "Leeds",
+    "Norwich", "Oxford", "Perth", "Ripon", "Truro", "York",
 )  # fmt: skip
 PLURALS = {
-    "basket": "baskets", "bench": "benches", "blanket": "blankets", "brush": "brushes", "bucket": "buckets",
-    "candle": "candles", "chair": "chairs", "clock": "clocks", "cup": "cups", "dish": "dishes", "frame": "frames",
-    "jug": "jugs", "kettle": "kettles", "knife": "knives", "ladder": "ladders", "lamp": "lamps", "mirror": "mirrors",
-    "pillow": "pillows", "plate": "plates", "rug": "rugs", "shelf": "shelves", "stool": "stools", "tray": "trays",
-    "vase": "vases",
+    "basket": "baskets", "bench": "benches", "blanket": "blankets", "brush": "brushes", "candle": "candles",
+    "chair": "chairs", "clock": "clocks", "cup": "cups", "dish": "dishes", "jug": "jugs", "knife": "knives",
+    "lamp": "lamps", "mirror": "mirrors", "rug": "rugs", "shelf": "shelves", "tray": "trays",
 }  # fmt: skip
 ITEMS = tuple(PLURALS)
-COLOURS = ("black", "blue", "brown", "green", "grey", "orange", "purple", "red", "white", "yellow")
+COLOURS = ("black", "blue", "brown", "green", "grey", "red", "white", "yellow")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NUMBERS = {
     2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven",
@@ -143,13 +140,13 @@ def message(rng: random.Random, wanted: Request) -> str:
 
 
 def ticket(wanted: Request) -> str:
-    """The one correct answer: a line of JSON with singular goods, the quantity as a number and a three-letter day."""
+    """The one correct answer: six fields on one line, with singular goods, a quantity in digits and a three-letter day."""
     fields = {
         "intent": wanted.intent,
-        "quantity": wanted.quantity,
+        "quantity": str(wanted.quantity),
         "item": f"{wanted.colour} {wanted.item}",
         "name": wanted.name,
         "town": wanted.town,
-        "day": wanted.day and wanted.day[:3],
+        "day": wanted.day[:3] if wanted.day else "none",
     }
-    return json.dumps(fields, separators=(",", ":"))
+    return "; ".join(f"{field}: {value}" for field, value in fields.items())
