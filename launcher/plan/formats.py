@@ -38,7 +38,7 @@ def sniff(source: Source, rows: Sequence[Mapping[str, Any]]) -> Layout | None:
         columns = tuple(source.columns.get(name, name) for name in each.columns)
         if all(name in present for name in columns):
             return Layout(each.name, columns)
-    raise DataPathError(_missing(wanted, source, present), _suggest(rows[0]))
+    raise DataPathError(_missing(wanted, source, present), _suggest(rows[0], wanted))
 
 
 def _missing(wanted: Sequence[Format], source: Source, present: Sequence[str]) -> str:
@@ -47,18 +47,18 @@ def _missing(wanted: Sequence[Format], source: Source, present: Sequence[str]) -
     return f"its first row has {found or 'no columns'}, and needs {needs}"
 
 
-def _suggest(row: Mapping[str, Any]) -> str:
+def _suggest(row: Mapping[str, Any], wanted: Sequence[Format]) -> str:
+    """A `columns:` line for one of the wanted formats where the names tell, else what its rows look like."""
+    names = [each.name for each in wanted]
     asked, answered = _first(row, _ASKED), _first(row, _ANSWERED)
-    if asked and answered:
+    if "prompt_completion" in names and asked and answered:
         return f"write `columns: {{prompt: {asked}, completion: {answered}}}`"
     talk, prose = _first(row, _TALK), _first(row, _PROSE)
-    if talk and _is_chat(row[talk]):
+    if "messages" in names and talk and _is_chat(row[talk]):
         return f"write `columns: {{messages: {talk}}}`"
-    if prose and isinstance(row[prose], str):
+    if "text" in names and prose and isinstance(row[prose], str):
         return f"write `columns: {{text: {prose}}}`"
-    return (
-        f"`columns:` names the file's column for each of the format's; a row looks like {FORMATS['messages'].example}"
-    )
+    return f"`columns:` names the file's column for each of the format's; a row looks like {wanted[0].example}"
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -43,7 +43,7 @@ def test_the_plan_of_every_recipe_is_as_reviewed(recipe, hardware, tmp_path, mon
     """What a reader sees (`.txt`) and what the worker reads (`.json`); a recipe that does not fit says why."""
     for folder in ("recipes", "accelerate_configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    tiny.jsonl(tmp_path / "build/demo/base.jsonl", [{"text": "a"} for _ in range(1000)])  # `make demo` generates it
+    tiny.jsonl(tmp_path / "build/demo/base.jsonl", [{"prompt": "a", "completion": "b"}] * 1000)  # its script writes it
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
     monkeypatch.delenv("LAUNCHER_DATA", raising=False)
