@@ -154,4 +154,5 @@ def _ranks(loaded: LoadedRecipe, cluster: Cluster, ranks: World) -> Iterator[str
 def _rare(loaded: LoadedRecipe, estimate: Estimate) -> Iterator[str]:
     every, steps = loaded.recipe.checkpoint.save_steps, estimate.steps
     if steps is not None and every >= steps:
-        yield f"no checkpoint before the end: save_steps is {every}, about {steps} steps in all; a kill restarts from 0"
+        about = "" if loaded.recipe.training.max_steps > 0 else "about "
+        yield f"no checkpoint before the end: save_steps is {every}, {about}{steps} steps in all; a kill restarts from 0"

@@ -92,7 +92,8 @@ def _amount(plan: Plan) -> str:
     else:
         tokens = f", {about}{count(expected.tokens)} tokens" if expected.tokens else ""
         amount = f"{about}{expected.rows:,} {kind}{tokens} per epoch"
-        steps = f" → {about}{expected.steps:,} steps" if expected.steps else ""
+        asked = plan.trainer["max_steps"] > 0
+        steps = f" → {'' if asked else about}{expected.steps:,} steps" if expected.steps else ""
     return f"{amount}{steps}; loss on {_loss(plan)}"
 
 
