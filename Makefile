@@ -20,7 +20,7 @@ check: $(VENV)/.dev ## Style, types, import contracts
 
 golden: $(VENV)/.dev ## Rewrite golden files and generated pages; read the diff
 	$(BIN)/python -m launcher.worker.trainer_schema
-	$(BIN)/python -m launcher.recipe.reference --write
+	$(BIN)/python -m launcher.recipe.reference
 	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli
 
 bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
