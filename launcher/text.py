@@ -80,6 +80,11 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def counted(number: int, word: str) -> str:
+    """A number with its word: `1 row`, `2,500 rows`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def gib(size_bytes: float) -> str:
     """Bytes as GiB or MiB: `15.6 GiB`, `3.2 MiB`."""
     size_gib = size_bytes / 2**30

@@ -51,10 +51,15 @@ class Lines:
     def event(self, event: Mapping[str, Any]) -> None:
         """Show one event of the run, when it is worth a line."""
         self.progress.add(event)
-        if event.get("event") == "start":
-            self._last_line_s = float("-inf")
+        match event.get("event"):
+            case "start":
+                self._last_line_s = float("-inf")
+            case "stage":
+                self._last_line_s = time.monotonic()
         if event.get("event") == "step":
             self._step()
+        elif event.get("event") == "progress":
+            self._progress()
         elif line := describe(event):
             self.show(line)
 
@@ -82,6 +87,12 @@ class Lines:
         if seen.step == seen.max_steps or now - self._last_line_s >= _LINE_EVERY_S:
             self._last_line_s = now
             self.show(step_line(seen))
+
+    def _progress(self) -> None:
+        now = time.monotonic()
+        if now - self._last_line_s >= _LINE_EVERY_S:
+            self._last_line_s = now
+            self.show(f"  {progress_line(self.progress)}")
 
 
 class Screen(Lines):
@@ -120,6 +131,9 @@ class Screen(Lines):
     def _step(self) -> None:
         """Steps are in the bar."""
 
+    def _progress(self) -> None:
+        """So is where a long stage stands."""
+
     def _picture(self) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -129,9 +143,13 @@ class Screen(Lines):
         grid.add_column()
         grid.add_column(no_wrap=True, overflow="ellipsis")
         bar: ProgressBar | str = ""
-        if seen.max_steps:
-            bar = ProgressBar(total=seen.max_steps, completed=seen.step, width=24)
-        grid.add_row(bar, step_line(seen) if seen.max_steps else f"{seen.stage or 'starting'} …")
+        line = f"{seen.stage or 'starting'} …"
+        if seen.what:
+            bar = ProgressBar(total=1.0, completed=seen.share, width=24) if seen.share is not None else ""
+            line = progress_line(seen)
+        elif seen.max_steps:
+            bar, line = ProgressBar(total=seen.max_steps, completed=seen.step, width=24), step_line(seen)
+        grid.add_row(bar, line)
         return grid
 
     @contextlib.contextmanager
@@ -140,6 +158,16 @@ class Screen(Lines):
             yield
         except OSError:
             self._quiet = True
+
+
+def progress_line(seen: Progress) -> str:
+    """What a long stage is doing, how much of it is done, and how fast it goes."""
+    parts = [
+        seen.what or seen.stage or "",
+        None if seen.share is None else f"{seen.share:.0%}",
+        None if seen.rows_per_s is None else f"{text.count(round(seen.rows_per_s))} rows/s",
+    ]
+    return "  ".join(part for part in parts if part)
 
 
 def step_line(seen: Progress) -> str:

@@ -45,6 +45,10 @@ def _hardware(parser: argparse.ArgumentParser) -> None:
         "--cluster", default="local", metavar="NAME", help="where to run (default: local, this machine)"
     )
     parser.add_argument("--gpus", metavar="LIST", help="use only these GPUs of this machine (0,2); `none` for the CPU")
+    _on(parser)
+
+
+def _on(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", metavar="HARDWARE", help="plan for hardware that is not here, for example RTX4090x1")
 
 
@@ -82,6 +86,7 @@ def _explain(parser: argparse.ArgumentParser) -> None:
 def _plan(parser: argparse.ArgumentParser) -> None:
     _recipe(parser)
     _hardware(parser)
+    _runs(parser)
     parser.add_argument("--full", action="store_true", help="also print the whole resolved recipe")
     _json(parser)
 
@@ -111,6 +116,32 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="a changed key to accept with --continue (repeatable)",
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE|RUN", help="recipe file, or the name or directory of a run")
+    _sets(parser)
+    _on(parser)
+    _runs(parser)
+    _json(parser)
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE|RUN", help="recipe file, or the name or directory of a run")
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show of each source (default 3)")
+    parser.add_argument("--source", metavar="LABEL", help="show rows of this source only")
+    parser.add_argument("--full", action="store_true", help="show long rows from end to end")
+    _sets(parser)
+    _on(parser)
+    _runs(parser)
+    parser.add_argument(
+        "--html",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a page with rows and plots (default: inspect.html of the run)",
+    )
+    _json(parser)
 
 
 def _status(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +177,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("validate", "check a recipe: every error at once, with file, line and fix", _validate),
     Verb("explain", "say what a recipe key does, its values and its default", _explain),
     Verb("plan", "show every decision and its reason; starts nothing", _plan),
+    Verb("prepare", "make the data ready: tokenised, mixed, packed; trains nothing", _prepare),
+    Verb("inspect", "read the rows that will be trained, token by token, and their figures", _inspect),
     Verb("render", "write the plan and the exact commands to a folder; starts nothing", _render),
     Verb("run", "start a run, or continue it: the same line after any stop", _run),
     Verb("status", "show runs: state, step, loss, time left", _status),

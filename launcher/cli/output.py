@@ -27,14 +27,15 @@ def picked(pick: Pick) -> None:
     where = names.short(pick.run_dir.root)
     lines = {
         "start": f"starting {where}",
+        "update": f"updating {where}: nothing was trained in it yet",
         "continue": f"continuing {where}",
         "finished": f"{where} is finished; nothing to do",
         "running": f"{where} is running already",
     }
     if pick.differs_from:
         print(f"the recipe differs from {pick.differs_from.name}:", file=sys.stderr)
-    elif pick.differences:
+    elif pick.differences and pick.action == "continue":
         print("allowed changes:", file=sys.stderr)
-    for change in pick.differences:
-        print(f"  {describe(change)}", file=sys.stderr)
-    print(lines[pick.action], file=sys.stderr)
+    told = [f"  {describe(change)}" for change in pick.differences]
+    said = [lines[pick.action], *told] if pick.action == "update" else [*told, lines[pick.action]]
+    print("\n".join(said), file=sys.stderr)

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from launcher.cluster.load import load_cluster
+from launcher.executors.prepared import found
 from launcher.plan import codec
 from launcher.plan.facts import gather
 from launcher.plan.make import make_plan
@@ -17,16 +18,19 @@ from launcher.render.recipe_yaml import recipe_yaml
 
 
 def run(args: Namespace) -> int:
-    """Print the plan for RECIPE: data, batch arithmetic, choices with their reasons, the exact commands."""
+    """Print the plan for RECIPE: data (counted, where it is prepared), batch, choices with their reasons, the exact commands."""
     loaded = load_recipe(Path(args.recipe), args.set)
     cluster = load_cluster(args.cluster, gpus=args.gpus, on=args.on)
-    plan = make_plan(loaded, cluster, gather(loaded, cluster)).plan
+    plan, prepared = make_plan(loaded, cluster, gather(loaded, cluster)).plan, None
+    if data_json := found(Path(args.runs), plan):
+        facts = gather(loaded, cluster, data_json=data_json)
+        plan, prepared = make_plan(loaded, cluster, facts).plan, facts.prepared
     if args.json:
         sys.stdout.write(codec.dumps(plan))
         return 0
     next_line = run_line(args.recipe, sets=args.set, cluster=args.cluster, gpus=args.gpus)
     note = AGAIN if cluster.here else "on a machine with that hardware"
-    sys.stdout.write(plan_text(plan, next_line=next_line, note=note))
+    sys.stdout.write(plan_text(plan, next_line=next_line, note=note, prepared=prepared))
     if args.full:
         sys.stdout.write("\n" + recipe_yaml(plan))
     return 0

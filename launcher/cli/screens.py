@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from launcher import text
@@ -102,6 +105,8 @@ def as_json(each: Look) -> dict[str, Any]:
         "eval_loss": {name: {"first": seen.first_eval[name], "last": last} for name, last in seen.last_eval.items()},
         "checkpoint_step": seen.saved_step,
         "steps_at_risk": seen.at_risk,
+        "stage": seen.stage if each.state.name == "running" else None,
+        "progress": {"what": seen.what, "share": seen.share} if _preparing(each) and seen.what else None,
         "attempts": [vars(attempt) for attempt in each.attempts],
     }
 
@@ -117,8 +122,19 @@ def next_commands(each: Look) -> list[str]:
             return [f"open {names.short(each.run_dir.report)} in a browser" if drawn else f"launcher report {name}"]
         case "failed":
             return [f"launcher logs {name}", f"launcher run {name} (goes on)"]
+        case "prepared":
+            return [f"launcher inspect {name} (read some rows)", f"launcher run {name} (trains)"]
         case _:
             return [f"launcher run {name} (goes on)"]
+
+
+def typed(verb: str, args: Namespace, run_dir: RunDir) -> str:
+    """The line of another verb for what was typed here: the recipe with its `--set`, or the run."""
+    if Path(args.recipe).is_file():
+        sets = [word for each in args.set for word in ("--set", each)]
+        home = [] if Path(args.runs).resolve() == names.default_root().resolve() else ["--runs", args.runs]
+        return shlex.join(["launcher", verb, args.recipe, *sets, *home])
+    return f"launcher {verb} {names.typed(run_dir)}"
 
 
 def final(each: Look) -> str:
@@ -139,7 +155,9 @@ def _titled(lines: Sequence[tuple[str, str]]) -> str:
 
 def _row(each: Look) -> list[str]:
     seen, left = each.seen, each.seconds_left
-    word = f"{each.state.name} ({each.state.reason})" if each.state.name == "stopped" else each.state.name
+    word: str = f"{each.state.name} ({each.state.reason})" if each.state.name == "stopped" else each.state.name
+    if _preparing(each):
+        word = "preparing" + ("" if seen.share is None else f" {seen.share:.0%}")
     return [
         each.run_dir.name,
         each.where,
@@ -159,14 +177,21 @@ def _change(seen: Progress, name: str) -> str:
 
 def _headline(each: Look) -> str:
     seen = each.seen
-    word: str = each.state.name
-    if word == "running" and each.attempts:
+    word: str = "preparing" if _preparing(each) else each.state.name
+    if each.state.name == "running" and each.attempts:
         word += f" for {text.duration(each.now - each.attempts[-1].started)}"
     if each.state.reason and word != "failed":
         word += f" ({each.state.reason})"
+    if _preparing(each) and seen.what:
+        done = "" if seen.share is None else f" {_bar(seen.share)} {seen.share:.0%}"
+        return f"{word} · {seen.what}{done}"
     if not seen.max_steps:
         return word + (f" · {seen.stage}" if seen.stage and each.state.name == "running" else "")
     return f"{word} · {seen.step}/{seen.max_steps} {_bar(seen.step / seen.max_steps)} {seen.step / seen.max_steps:.0%}"
+
+
+def _preparing(each: Look) -> bool:
+    return each.state.name == "running" and each.seen.stage == "prepare"
 
 
 def _bar(share: float, width: int = 20) -> str:
@@ -232,5 +257,6 @@ def _attempt(each: Look, attempt: Attempt) -> str:
     where = f" at step {step}" if step is not None else ""
     if attempt is each.attempts[-1] and each.state.name == "running":
         return f"#{attempt.number} running"
-    words = {None: "killed", 0: "done", 85: "stopped", 130: "left at once"}
+    done = "prepared" if step is None else "done"
+    words = {None: "killed", 0: done, 85: "stopped", 130: "left at once"}
     return f"#{attempt.number} {words.get(attempt.code, 'failed')}{where}"

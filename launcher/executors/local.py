@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from launcher.executors.processes import Child, end_survivors, survivors
 from launcher.plan import codec
 from launcher.plan.types import Job, Plan
 from launcher.render.command import command
-from launcher.runs import attempts, checkpoints, events, lock, record
+from launcher.runs import attempts, checkpoints, choice, events, lock, record, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.files import write_text
 from launcher.runs.paths import RunDir
@@ -49,8 +49,17 @@ class View(Protocol):
         """Some time has passed."""
 
 
-def run(run_dir: RunDir, view: View) -> Exit | None:
+class Superseded(Exception):
+    """Between choosing a run and holding its lock, another launcher has given it another identity: choose again."""
+
+
+def run(run_dir: RunDir, view: View, *, identity: Mapping[str, Any] | None = None) -> Exit | None:
     """Run or continue this directory until it is done, stopped or failed.
+
+    Args:
+        run_dir: the run.
+        view: shows what happens.
+        identity: what the run must be when its lock is held; None: whatever it is.
 
     Returns:
         `DONE` or `SAVED_AND_STOPPED`; None when another process is running it.
@@ -58,25 +67,48 @@ def run(run_dir: RunDir, view: View) -> Exit | None:
     Raises:
         LauncherError: a stage failed; the message names the first failure.
         OSError: the run directory cannot be written.
+        Superseded: the run has another identity by now.
     """
+    return _held(run_dir, view, identity, ("prepare", "train", "evaluate", "export"))
+
+
+def prepare(run_dir: RunDir, view: View, *, identity: Mapping[str, Any] | None = None) -> Exit | None:
+    """Make this directory's data ready and leave the rest to `run`. An attempt is begun only when there is something to do.
+
+    Arguments, returns and errors are those of `run`.
+    """
+    return _held(run_dir, view, identity, ("prepare",))
+
+
+def _held(run_dir: RunDir, view: View, identity: Mapping[str, Any] | None, stages: Sequence[str]) -> Exit | None:
     with lock.hold(run_dir) as taken:
         if not taken:
             return None
-        run_dir.stop_request.unlink(missing_ok=True)
         with Interrupts(run_dir) as interrupts:
-            return _Run(run_dir, view, interrupts).attempt()
+            held = _Run(run_dir, view, interrupts, stages)
+            if identity is not None and held.record.identity != identity:
+                raise Superseded
+            run_dir.stop_request.unlink(missing_ok=True)
+            return held.attempt() if held.has_work() else Exit.DONE
 
 
 class _Run:
     """One attempt, while this process holds the lock."""
 
-    def __init__(self, run_dir: RunDir, view: View, interrupts: Interrupts) -> None:
+    def __init__(self, run_dir: RunDir, view: View, interrupts: Interrupts, stages: Sequence[str]) -> None:
         self.run_dir = run_dir
+        self.stages = stages
         self.view = view
         self.interrupts = interrupts
         self.plan: Plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
         self.record: Record = _record(run_dir)
         self.offset = run_dir.events.stat().st_size if run_dir.events.exists() else 0
+
+    def has_work(self) -> bool:
+        """Something is to be done beside data that is ready, be it to note by which plan it is."""
+        jobs = [job for job in self.plan.jobs if job.stage in self.stages]
+        ready = prepared.is_current(self.run_dir, self.plan) and not choice.claimed(self.run_dir)
+        return any(job.stage != "prepare" for job in jobs) or not ready
 
     def attempt(self) -> Exit:
         self._clear_away()
@@ -100,8 +132,10 @@ class _Run:
         write_text(self.run_dir.attempt_plan(attempt.number), codec.dumps(self.plan))
         self._say("attempt", attempt=attempt.number, pid=os.getpid(), host=platform.node())
         for job in self.plan.jobs:
-            if not self._stage(job, attempt):
+            if job.stage in self.stages and not self._stage(job, attempt):
                 return Exit.SAVED_AND_STOPPED
+        if "train" not in self.stages:
+            return Exit.DONE
         self._report()
         write_text(self.run_dir.done, "")
         return Exit.DONE
@@ -148,11 +182,13 @@ class _Run:
         with self._child(job, attempt) as child:
             while (code := child.poll()) is None:
                 shown = self._relay_output(log, shown)
+                self._relay_events()
                 if self.interrupts.asked():
                     self.view.note("stopped while preparing the data; nothing was trained")
                     return False
                 time.sleep(_POLL_S)
         self._relay_output(log, shown)
+        self._relay_events()
         if fault := outcome.prepare_fault(self.run_dir, attempt.number, code):
             raise fault
         self.record = prepared.remember(self.run_dir, self.plan, self.record)
@@ -197,12 +233,12 @@ class _Run:
         raise LeftAtOnce("left at once, without saving", hint="the same command goes on from the last checkpoint")
 
     def _announce(self, attempt: Attempt) -> None:
-        choice = checkpoints.newest(self.run_dir)
-        for refused in choice.passed_over:
+        found = checkpoints.newest(self.run_dir)
+        for refused in found.passed_over:
             self.view.note(f"{refused.path.name} is passed over: {refused.reason}")
-        if choice.checkpoint:
-            self.view.note(f"continuing from {choice.checkpoint.path.name} (attempt {attempt.number})")
-        elif attempt.number > 1:
+        if found.checkpoint:
+            self.view.note(f"continuing from {found.checkpoint.path.name} (attempt {attempt.number})")
+        elif attempt.number > 1 and state.trained(self.run_dir):
             self.view.note(f"no complete checkpoint yet: starting from step 0 (attempt {attempt.number})")
 
     def _child(self, job: Job, attempt: Attempt) -> Child:

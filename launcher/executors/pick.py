@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from launcher.plan.identity import difference
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
 from launcher.render.command import shell_lines
-from launcher.runs import choice, lock, names, record
+from launcher.runs import cache, choice, drift, lock, names, record, state
 from launcher.runs.choice import Action
-from launcher.runs.files import write_json
+from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
 
 DATA_FILES = "data.files"
@@ -27,30 +27,38 @@ DATA_FILES = "data.files"
 
 @dataclass(frozen=True)
 class Pick:
-    """The run to go on with. `differences` (key, old, new) are those to run `differs_from`, or the ones that were allowed."""
+    """The run to go on with. `differences` (key, old, new) are those to run `differs_from`, or the ones it took over."""
 
     action: Action
     run_dir: RunDir
     differs_from: RunDir | None = None
     differences: tuple[tuple[str, Any, Any], ...] = ()
+    identity: Mapping[str, Any] | None = None
+    """What the run was when it was chosen by a recipe; an executor must find it so."""
 
 
 def by_recipe(runs: Path, planned: Planned) -> Pick:
-    """The run of this name and identity, made if there is none.
+    """The run of this name and identity: made if there is none, or one in which nothing was trained, brought up to date.
 
     Raises:
-        DataError: the run is prepared, and its data files have changed since.
+        DataError: something was trained in the run, and its data files have changed since they were prepared.
     """
     plan = planned.plan
+    identity = record.plain(plan.identity)
     while True:
         found = choice.choose(runs, plan.name, plan.identity)
         if found.action == "start":
             if not folder.create(found.run_dir, planned):
                 continue  # another launcher made it in this moment; look again
-            return Pick("start", found.run_dir, found.differs_from, _differences(found.differs_from, plan))
+            return Pick("start", found.run_dir, found.differs_from, _differences(found.differs_from, plan), identity)
+        if found.action == "update":
+            changed = _differences(found.run_dir, plan)
+            if not _take_over(found.run_dir, planned):
+                continue  # another launcher was faster
+            return Pick("update", found.run_dir, None, changed, identity)
         if found.action == "continue" and not _update(found.run_dir, planned):
             return Pick("running", found.run_dir)
-        return Pick(found.action, found.run_dir)
+        return Pick(found.action, found.run_dir, identity=identity)
 
 
 def by_continue(run_dir: RunDir, planned: Planned, *, allowed: Sequence[str]) -> Pick:
@@ -74,7 +82,7 @@ def by_continue(run_dir: RunDir, planned: Planned, *, allowed: Sequence[str]) ->
     return Pick("continue", run_dir, differences=changed)
 
 
-def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str]) -> Pick:
+def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str], *, trains: bool = True) -> Pick:
     """An existing run as it stands, perhaps copied from elsewhere; `sets` say where its files are now.
 
     Raises:
@@ -82,14 +90,15 @@ def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str]) -> Pick:
         EnvironmentFault: the run was planned for GPUs that are not here.
     """
     plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
-    _check_hardware(run_dir, plan, cluster)
+    if trains:  # data is prepared and read anywhere
+        _check_hardware(run_dir, plan, cluster)
     placed = folder.relocate(plan, prepared.placement(run_dir), tuple(sets))
     with lock.hold(run_dir) as taken:
         if not taken:
             return Pick("running", run_dir)
         if run_dir.done.exists():
             return Pick("finished", run_dir)
-        prepared.refuse_drift(run_dir, placed)
+        _settle(run_dir, placed)
         if sets:
             write_json(run_dir.placement, placed)
     return Pick("continue", run_dir)
@@ -113,12 +122,38 @@ def describe(change: tuple[str, Any, Any]) -> str:
     return f"{key}: {'not set' if old is None else old} → {'not set' if new is None else new}"
 
 
+def _take_over(run_dir: RunDir, planned: Planned) -> bool:
+    """Give a run in which nothing was trained another plan and identity; False when it is not free any more."""
+    with lock.hold(run_dir) as taken:
+        if not taken or not choice.reusable(run_dir):
+            return False
+        _forget_drift(run_dir, planned.placement)
+        folder.update(run_dir, planned)
+        record.write(run_dir, replace(_known(run_dir), identity=record.plain(planned.plan.identity)))
+        return True
+
+
+def _forget_drift(run_dir: RunDir, placed: drift.Placement) -> None:
+    """Have the data made anew where nothing was trained on the old."""
+    facts = read_json(run_dir.data_facts) or {}
+    if drift.changes(facts.get("files") or {}, placed, cache.of_run(run_dir).sha256):
+        record.write(run_dir, replace(_known(run_dir), prepared=None))
+
+
+def _settle(run_dir: RunDir, placed: drift.Placement) -> None:
+    """Data files that have changed are prepared anew, unless something was trained on them."""
+    if state.trained(run_dir):
+        prepared.refuse_drift(run_dir, placed)
+    else:
+        _forget_drift(run_dir, placed)
+
+
 def _update(run_dir: RunDir, planned: Planned, *, new_data: bool = False) -> bool:
     with lock.hold(run_dir) as taken:
         if taken:
             if new_data:
                 run_dir.data_facts.unlink(missing_ok=True)
-            prepared.refuse_drift(run_dir, planned.placement)
+            _settle(run_dir, planned.placement)
             folder.update(run_dir, planned)
         return taken
 

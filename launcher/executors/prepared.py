@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import DataError, EnvironmentFault, LauncherError
+from launcher.plan.model_files import fingerprint
 from launcher.plan.types import Plan
-from launcher.runs import drift, names, record
+from launcher.runs import cache, drift, names, record
 from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
 from launcher.runs.record import Record
@@ -31,6 +32,17 @@ def is_current(run_dir: RunDir, plan: Plan) -> bool:
     return run_dir.data_facts.exists() and known is not None and known.prepared == settings_key(plan)
 
 
+def found(runs: Path, plan: Plan) -> Path | None:
+    """`data.json` of the run that this plan would continue, where its data is prepared by these settings; None otherwise."""
+    for run_dir in names.series(runs, plan.name):
+        known = record.read(run_dir)
+        if known is None:
+            return None
+        if known.identity == record.plain(plan.identity):
+            return run_dir.data_facts if is_current(run_dir, plan) else None
+    return None
+
+
 def remember(run_dir: RunDir, plan: Plan, known: Record) -> Record:
     """Note by which settings the data was prepared."""
     noted = replace(known, prepared=settings_key(plan))
@@ -39,7 +51,7 @@ def remember(run_dir: RunDir, plan: Plan, known: Record) -> Record:
 
 
 def refuse_drift(run_dir: RunDir, placed: drift.Placement) -> None:
-    """Compare the data files at their places with what `prepare` read.
+    """Compare the data files and the model's folder at their places with what `prepare` found there.
 
     Raises:
         DataError: a file differs.
@@ -47,7 +59,13 @@ def refuse_drift(run_dir: RunDir, placed: drift.Placement) -> None:
     facts = read_json(run_dir.data_facts)
     if facts is None:
         return
-    found = drift.changes(facts.get("files") or {}, placed)
+    model = placed.get("model")
+    if isinstance(model, str) and Path(model).is_dir() and facts.get("model") not in (None, fingerprint(Path(model))):
+        raise DataError(
+            f"the model in {model} has changed since {run_dir.name} was trained on it",
+            hint=f"put the old one back, or train on the new one in a run of its own: `--set name={run_dir.name}-new-model`",
+        )
+    found = drift.changes(facts.get("files") or {}, placed, cache.of_run(run_dir).sha256)
     if found:
         raise DataError(
             f"the data has changed since {run_dir.name} was prepared:\n"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError
+from launcher.plan import checks_model
 from launcher.plan.facts import Facts
 from launcher.plan.types import Estimate
 from launcher.plan.world import World
@@ -38,12 +39,19 @@ def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeE
         *_numbers(loaded, cluster),
         *_stored(loaded, facts),
         *_cadence(loaded),
+        *checks_model.faults(loaded, facts),
     ]
 
 
 def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts, estimate: Estimate) -> tuple[str, ...]:
     """What trains, but perhaps not as meant."""
-    found = [*cluster.notes, *_undefined(facts), *_length(loaded, facts), *_slow(loaded, cluster)]
+    found = [
+        *cluster.notes,
+        *_undefined(facts),
+        *_notes(facts),
+        *checks_model.warnings(loaded, facts),
+        *_slow(loaded, cluster),
+    ]
     return (*found, *_ranks(loaded, cluster, ranks), *_rare(loaded, estimate))
 
 
@@ -118,17 +126,16 @@ def _cadence(loaded: LoadedRecipe) -> Iterator[RecipeError]:
             )
 
 
+def _notes(facts: Facts) -> Iterator[str]:
+    for source in facts.sources.values():
+        yield from source.notes
+
+
 def _undefined(facts: Facts) -> Iterator[str]:
     for label, source in facts.sources.items():
         if source.undefined:
             variable = f"LAUNCHER_{source.undefined.upper()}"
             yield f"data `{label}`: `${{{source.undefined}}}` is not set here (set {variable}); `launcher run` needs it"
-
-
-def _length(loaded: LoadedRecipe, facts: Facts) -> Iterator[str]:
-    context, length = facts.model.context_length, loaded.recipe.data.max_length
-    if context is not None and length > context:
-        yield f"data.max_length is {length}, the model was made for {context} tokens"
 
 
 def _slow(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[str]:

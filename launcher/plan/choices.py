@@ -36,7 +36,20 @@ class Choices:
         return tuple(decision for decision in every if decision.reason != _AS_WRITTEN)
 
 
-def choose(recipe: Recipe, cluster: Cluster, world: World, method: Method, formats: tuple[str | None, ...]) -> Choices:
+_TAKEN_APART = frozenset(
+    {"gemma3_text", "gpt2", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
+)
+"""Model types for which `sdpa_documents` was tested to give what `sdpa` gives."""
+
+
+def choose(
+    recipe: Recipe,
+    cluster: Cluster,
+    world: World,
+    method: Method,
+    formats: tuple[str | None, ...],
+    architecture: str | None,
+) -> Choices:
     """Decide all that is `auto`.
 
     Args:
@@ -45,6 +58,7 @@ def choose(recipe: Recipe, cluster: Cluster, world: World, method: Method, forma
         world: ranks.
         method: full, lora or qlora.
         formats: format of each training source; None where only `prepare` will see it.
+        architecture: the model type, where it is known.
     """
     on_gpu = cluster.gpus_per_node > 0
     dtype = _dtype(recipe, cluster, method)
@@ -53,7 +67,7 @@ def choose(recipe: Recipe, cluster: Cluster, world: World, method: Method, forma
         strategy=_strategy(recipe, world),
         dtype=dtype,
         precision=_precision(recipe, cluster, dtype),
-        attention=_attention(recipe),
+        attention=_attention(recipe, architecture, on_gpu=on_gpu),
         checkpointing=_checkpointing(recipe, on_gpu=on_gpu),
         optim=_optim(recipe),
         learning_rate=_learning_rate(recipe, method),
@@ -101,12 +115,18 @@ def _precision(recipe: Recipe, cluster: Cluster, dtype: Decision) -> Decision:
     return Decision("training.precision", value, _AS_WRITTEN)
 
 
-def _attention(recipe: Recipe) -> Decision:
+def _attention(recipe: Recipe, architecture: str | None, *, on_gpu: bool) -> Decision:
     key, written = "model.attn_implementation", recipe.model.attn_implementation
     if written != "auto":
         return Decision(key, written, _AS_WRITTEN)
     reason = "part of torch, on every device"
-    return Decision(key, "sdpa", reason + (", and keeps packed examples apart" if recipe.data.packing else ""))
+    if not recipe.data.packing:
+        return Decision(key, "sdpa", reason)
+    if not on_gpu and architecture in _TAKEN_APART and not recipe.training.model_dump().get("torch_compile"):
+        return Decision(
+            key, "sdpa_documents", "no flash kernel on a CPU: each example of a packed row is computed apart"
+        )
+    return Decision(key, "sdpa", f"{reason}, and keeps packed examples apart")
 
 
 def _checkpointing(recipe: Recipe, *, on_gpu: bool) -> Decision:

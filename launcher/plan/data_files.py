@@ -1,27 +1,22 @@
-"""Local data files, looked at from outside: which ones, how many rows, how long. No row is kept."""
+"""Local data files, looked at from outside: which ones a path stands for, and whether they can be read at all."""
 
 from __future__ import annotations
 
-import csv
+import errno
 import glob
-import io
-import json
 import os
+import re
 import stat
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from launcher.plan.data_kinds import COLUMNAR, LISTED, SUFFIXES, compression, kind, what_it_is, wide_encoding
 from launcher.text import did_you_mean
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_COUNT_BYTES = 50 * 2**20
-_PARSE_BYTES = 8 * 2**20
-_HEAD_BYTES = 4 * 2**20
-_SAMPLE_ROWS = 200
+_CHECKPOINT = re.compile(r"checkpoint-\d+|\..*")
+# What `datasets.save_to_disk` writes beside the rows.
+_ABOUT = ("dataset_info.json", "state.json", "dataset_dict.json")
+_LISTED_FILES = 5
 
 
 class DataPathError(Exception):
@@ -31,14 +26,6 @@ class DataPathError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-
-
-@dataclass(frozen=True)
-class Count:
-    """Rows of a file; `exact` is False for an extrapolation, `rows` None where counting needs a reader we do not load."""
-
-    rows: int | None
-    exact: bool
 
 
 def expand(path: str, data_files: Sequence[str] = ()) -> tuple[Path, ...]:
@@ -52,9 +39,7 @@ def expand(path: str, data_files: Sequence[str] = ()) -> tuple[Path, ...]:
         DataPathError: nothing there, not a regular file, empty, or of an unknown type.
     """
     if any(character in path for character in "*?[") and not os.path.lexists(path):
-        found = sorted(Path(name) for name in glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        if not found:
-            raise DataPathError(f"no file matches {path}", nearest(Path(path)))
+        found = _matching(path)
     elif Path(path).is_dir():
         found = _inside(Path(path), data_files)
     else:
@@ -66,37 +51,14 @@ def expand(path: str, data_files: Sequence[str] = ()) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def count_rows(file: Path) -> Count:
-    """Rows of one file: counted up to 50 MiB (8 MiB where rows must be parsed), extrapolated from its head beyond."""
-    size = file.stat().st_size
-    if file.suffix == ".parquet":
-        return Count(None, exact=False)
-    if file.suffix == ".jsonl" or (file.suffix == ".json" and not _is_json_list(file)):
-        return _count_lines(file, size)
-    if size > _PARSE_BYTES:
-        return _extrapolate_lines(file, size) if file.suffix == ".csv" else Count(None, exact=False)
-    try:
-        return Count(len(sample_rows(file, None)), exact=True)
-    except (ValueError, csv.Error):
-        return Count(None, exact=False)
-
-
-def sample_rows(file: Path, most: int | None = _SAMPLE_ROWS) -> list[dict[str, Any]]:
-    """The first rows of a file, as far as they can be read; empty for parquet."""
-    if file.suffix == ".parquet":
-        return []
-    if file.suffix == ".csv":
-        return _sample_csv(file, most)
-    if file.suffix == ".json" and _is_json_list(file):
-        rows = _json_list(file) if file.stat().st_size <= _PARSE_BYTES else []
-        return [row for row in rows[:most] if isinstance(row, dict)]
-    return _sample_lines(file, most)
-
-
-def tokens_per_row(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, max_length: int) -> float | None:
-    """Mean tokens of a row, guessed as characters / 4 and cut at `max_length`; None without rows."""
-    lengths = [min(max_length, sum(_characters(row.get(name)) for name in columns or row) / 4) for row in rows]
-    return sum(lengths) / len(lengths) if lengths else None
+def in_folder(folder: Path) -> list[Path]:
+    """The data files of a folder, sorted. Text (.txt) counts where nothing else is there: it is mostly about the data."""
+    # A system leaves hidden files behind (`._train.jsonl`) that hold no rows.
+    found = sorted(path for path in folder.iterdir() if kind(path.name) and not path.name.startswith("."))
+    if any(path.suffix == ".arrow" for path in found):
+        found = [path for path in found if path.name not in _ABOUT]
+    rows = [path for path in found if not _is_prose(path)]
+    return rows or found
 
 
 def nearest(missing: Path) -> str | None:
@@ -111,66 +73,103 @@ def nearest(missing: Path) -> str | None:
     return f"did you mean {near}?" if near else None
 
 
-def _characters(value: Any) -> int:
-    match value:
-        case str():
-            return len(value)
-        case list():
-            return sum(_characters(item) for item in value)
-        case dict():
-            return sum(_characters(item) for key, item in value.items() if key not in ("role", "from"))
-    return 0
+def _matching(pattern: str) -> list[Path]:
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = sorted(path for path in map(Path, names) if not path.is_dir())
+    if not found:
+        raise DataPathError(f"no file matches {pattern}", nearest(Path(pattern)))
+    # What stands before the first wildcard was meant as it is written.
+    written = set(Path(pattern).parts)
+    odd = [path for path in found if kind(path.name) is None or _is_by_the_way(path, written)]
+    if odd:
+        shown = ", ".join(str(path) for path in odd[:_LISTED_FILES])
+        more = f" and {len(odd) - _LISTED_FILES} more" if len(odd) > _LISTED_FILES else ""
+        raise DataPathError(
+            f"{pattern} matches {len(found)} {'file' if len(found) == 1 else 'files'}, of which {len(odd)} hold no rows: {shown}{more}",
+            f"write a narrower pattern; data files end in {LISTED}",
+        )
+    return found
+
+
+def _is_by_the_way(path: Path, written: set[str]) -> bool:
+    return any(_CHECKPOINT.fullmatch(part) for part in path.parts if part not in written)
+
+
+def _is_prose(path: Path) -> bool:
+    found = kind(path.name)
+    return found is not None and found.suffix == ".txt"
 
 
 def _inside(folder: Path, data_files: Sequence[str]) -> list[Path]:
-    patterns = data_files or [f"*{suffix}" for suffix in SUFFIXES]
-    outside = next((pattern for pattern in patterns if not pattern or Path(pattern).is_absolute()), None)
+    outside = next((pattern for pattern in data_files if not pattern or Path(pattern).is_absolute()), None)
     if outside is not None:
         raise DataPathError(
             f"`data_files` names files in {folder}, not `{outside}`", "write a name or a glob that starts in the folder"
         )
-    # A system leaves hidden files behind (`._train.jsonl`) that hold no rows.
-    matched = {path for pattern in patterns for path in folder.glob(pattern)}
-    found = sorted(path for path in matched if not path.name.startswith("."))
+    if not data_files:
+        found = in_folder(folder)
+    else:
+        matched = {path for pattern in data_files for path in folder.glob(pattern)}
+        found = sorted(path for path in matched if not path.name.startswith("."))
     if not found:
-        wanted = ", ".join(data_files or [f"*{suffix}" for suffix in SUFFIXES])
-        raise DataPathError(f"the folder {folder} holds none of {wanted}")
+        wanted = ", ".join(data_files or [f"*{suffix}" for suffix in SUFFIXES[:8]])
+        raise DataPathError(f"the folder {folder} holds none of {wanted}", f"data files end in {LISTED}")
     return found
 
 
 def _check(file: Path) -> None:
+    status = _status(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise DataPathError(f"{file} is {what_it_is(status.st_mode)}, not a file", "copy its rows to a file first")
+    found = kind(file.name)
+    if found is None:
+        suffix = f"has the suffix `{file.suffix}`" if file.suffix else "has no suffix"
+        raise DataPathError(f"{file} {suffix}", f"data files end in {LISTED}")
+    if status.st_size == 0:
+        raise DataPathError(f"{file} is empty: 0 rows", "copy the file again, or take it out of the recipe")
+    if not os.access(file, os.R_OK):
+        raise DataPathError(f"{file} cannot be read: its permissions are {stat.filemode(status.st_mode)}")
+    if found.suffix == ".parquet":
+        _check_parquet(file)
+    elif found.suffix not in COLUMNAR:
+        _check_text(file, found.packed)
+
+
+def _status(file: Path) -> os.stat_result:
     try:
-        status = file.stat()
+        return file.stat()
     except FileNotFoundError:
         if file.is_symlink():
             raise DataPathError(f"{file} is a link to {file.readlink()}, which does not exist") from None
         raise DataPathError(f"no file {file}", nearest(file)) from None
     except OSError as fault:
+        if fault.errno == errno.ELOOP:
+            how = "is" if file.is_symlink() else "lies behind"
+            raise DataPathError(
+                f"{file} {how} a link that leads back to itself", "name the file it was made for"
+            ) from None
         raise DataPathError(f"{file} cannot be opened: {fault.strerror}") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise DataPathError(f"{file} is {_kind(status.st_mode)}, not a file", "copy its rows to a file first")
-    if file.suffix not in SUFFIXES:
-        suffix = f"has the suffix `{file.suffix}`" if file.suffix else "has no suffix"
-        raise DataPathError(f"{file} {suffix}", f"data files end in {', '.join(SUFFIXES)}")
-    if status.st_size == 0:
-        raise DataPathError(f"{file} is empty")
-    if not os.access(file, os.R_OK):
-        raise DataPathError(f"{file} cannot be read: its permissions are {stat.filemode(status.st_mode)}")
-    _check_text(file)
 
 
-def _check_text(file: Path) -> None:
+def _check_text(file: Path, packed: str | None) -> None:
     with file.open("rb") as stream:
-        head = stream.read(2)
-    if head == b"\x1f\x8b":
-        raise DataPathError(f"{file} is compressed with gzip", "unpack it first")
-    if head in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataPathError(f"{file} is in UTF-16", "save it as UTF-8")
+        head = stream.read(64)
+    if packed and compression(head) != packed:
+        raise DataPathError(f"{file} is not compressed with {packed}", "name it after what it holds")
+    if found := wide_encoding(head):
+        spoken = found.upper().removesuffix("LE").removesuffix("BE")
+        raise DataPathError(f"{file} is in {spoken}, not UTF-8", f"convert it: `iconv -f {found} -t utf-8 OLD > NEW`")
 
 
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+def _check_parquet(file: Path) -> None:
+    with file.open("rb") as stream:
+        head = stream.read(4)
+        stream.seek(-min(4, file.stat().st_size), os.SEEK_END)
+        tail = stream.read(4)
+    if head != b"PAR1":
+        raise DataPathError(f"{file} is no parquet file: it does not start with PAR1", "name it after what it holds")
+    if tail != b"PAR1":
+        raise DataPathError(f"{file} looks cut: it does not end with PAR1", "copy the file again from where it came")
 
 
 def _similar(missing: Path) -> Path | None:
@@ -180,49 +179,3 @@ def _similar(missing: Path) -> Path | None:
         return None
     near = did_you_mean(missing.name, names)
     return missing.parent / near if near else None
-
-
-def _is_json_list(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-
-
-def _json_list(file: Path) -> list[Any]:
-    try:
-        return list(json.loads(file.read_text(encoding="utf-8-sig")))
-    except (ValueError, RecursionError) as fault:
-        raise DataPathError(f"{file} is not JSON: {fault}") from None
-
-
-def _count_lines(file: Path, size: int) -> Count:
-    if size > _COUNT_BYTES:
-        return _extrapolate_lines(file, size)
-    with file.open("rb") as stream:
-        return Count(sum(1 for line in stream if not line.isspace()), exact=True)
-
-
-def _extrapolate_lines(file: Path, size: int) -> Count:
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    return Count(round(size * head.count(b"\n") / len(head)), exact=False)
-
-
-def _sample_lines(file: Path, most: int | None) -> list[dict[str, Any]]:
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace").split("\n")
-    rows = []
-    for line in islice((line for line in head if line.strip()), most):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # a bad row is reported by `prepare` with its line; the last line of a head may be torn
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
-def _sample_csv(file: Path, most: int | None) -> list[dict[str, Any]]:
-    with file.open("rb") as stream:
-        head = stream.read(_PARSE_BYTES).decode("utf-8-sig", errors="replace")
-    csv.field_size_limit(sys.maxsize)
-    return list(islice(csv.DictReader(io.StringIO(head, newline="")), most))

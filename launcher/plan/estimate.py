@@ -7,25 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.plan.facts import Facts, SourceFacts
-from launcher.plan.types import Estimate, SourceEstimate
+from launcher.plan.mixture import asked_shares, epochs
+from launcher.plan.types import Estimate, MixturePlan, SourceEstimate
 from launcher.recipe.data import Data, EvalSource, TrainSource
 from launcher.recipe.training import Training
 
+Counts = dict[str, int | None]
 
-def estimate(data: Data, training: Training, global_size: int, facts: Facts) -> Estimate:
-    """Rows and tokens per epoch, and optimizer steps in all.
+
+def estimate(data: Data, mixture: MixturePlan, training: Training, global_size: int, facts: Facts) -> Estimate:
+    """Rows and tokens of one pass over the mixture, and optimizer steps in all.
 
     Rows are what the trainer sees: packed rows, when packing. None: unknown before `prepare` has run.
     """
     if facts.prepared is not None:
         return _prepared(facts.prepared, training, global_size)
     counts = {source.label: rows_of(source, facts.sources[source.label]) for source in data.datasets}
-    held = [held_out_rows(source, counts) for source in data.eval_datasets if source.from_]
-    rows = _sum([*counts.values(), *(None if each is None else -each for each in held)])
-    tokens = _tokens(counts, facts, rows)
+    sources = _mixed(data, mixture, counts, _left(data, counts), facts)
+    rows = _sum([_passed(each.left, each.epochs) for each in sources])
+    tokens = _sum([each.tokens for each in sources])
     if data.packing:
         rows = None if tokens is None else math.ceil(tokens / data.max_length)
-    sources = tuple(SourceEstimate(label, count, facts.sources[label].rows_exact) for label, count in counts.items())
     return Estimate(rows, tokens, _steps(training, rows, global_size), exact=False, sources=sources)
 
 
@@ -48,6 +50,52 @@ def steps_per_epoch(rows: int, global_size: int) -> int:
     return math.ceil(rows / global_size)
 
 
+def _left(data: Data, counts: Counts) -> Counts:
+    """Rows of each source without those that are held out."""
+    left = dict(counts)
+    for each in data.eval_datasets:
+        for label in [label for label in counts if each.from_ in ("all", label)]:
+            held = held_out_rows(each.model_copy(update={"from_": label}), counts)
+            known = left[label]
+            left[label] = None if known is None or held is None else known - held
+    return left
+
+
+def _mixed(data: Data, mixture: MixturePlan, counts: Counts, left: Counts, facts: Facts) -> tuple[SourceEstimate, ...]:
+    tokens = {label: _times(rows, facts.sources[label].tokens_per_row) for label, rows in left.items()}
+    sizes: Mapping[str, float | None] = tokens if mixture.unit == "tokens" else left
+    weights = {source.label: source.weight for source in data.datasets}
+    most = {source.label: source.max_epochs for source in data.datasets}
+    known = {label: float(size) for label, size in sizes.items() if size is not None}
+    whole = len(known) == len(sizes)
+    shares = asked_shares(
+        known if whole else dict.fromkeys(sizes, 1.0), weights, mixture.temperature if whole else None
+    )
+    plain = shares is None and mixture.temperature is None
+    passes = epochs(known, shares, mixture.stopping_strategy, most)[0] if whole and all(known.values()) else {}
+    return tuple(
+        SourceEstimate(
+            label,
+            counts[label],
+            facts.sources[label].rows_exact,
+            left=left[label],
+            asked=None if shares is None else shares[label],
+            epochs=passes.get(label, 1.0 if plain else None),
+            tokens=_passed(tokens[label], passes.get(label, 1.0 if plain else None)),
+        )
+        for label in counts
+    )
+
+
+def _times(number: float | None, factor: float | None) -> float | None:
+    return None if number is None or factor is None else number * factor
+
+
+def _passed(size: float | None, passes: float | None) -> int | None:
+    product = _times(size, passes)
+    return None if product is None else round(product)
+
+
 def _steps(training: Training, rows: int | None, global_size: int) -> int | None:
     if training.max_steps > 0:
         return training.max_steps
@@ -58,20 +106,21 @@ def _steps(training: Training, rows: int | None, global_size: int) -> int | None
 
 def _prepared(facts: Mapping[str, Any], training: Training, global_size: int) -> Estimate:
     train = facts.get("sets", {}).get("train", {})
-    rows, read = train.get("rows"), train.get("sources", {})
-    sources = tuple(SourceEstimate(label, counts.get("rows"), exact=True) for label, counts in read.items())
+    mixed = facts.get("mixture", {}).get("sources", {})
+    rows = train.get("rows")
+    sources = tuple(
+        SourceEstimate(
+            label,
+            facts["sources"][label]["rows"],
+            exact=True,
+            left=facts["sources"][label]["rows"] - facts["sources"][label]["held_out"],
+            asked=each["asked"],
+            epochs=each["epochs"],
+            tokens=each["tokens"],
+        )
+        for label, each in mixed.items()
+    )
     return Estimate(rows, train.get("tokens"), _steps(training, rows, global_size), rows is not None, sources)
-
-
-def _tokens(counts: Mapping[str, int | None], facts: Facts, rows: int | None) -> int | None:
-    """Tokens of one epoch: the mean row of each source, times its rows, less the share that is held out."""
-    before = _sum(list(counts.values()))
-    if rows is None or not before:
-        return None
-    means = {label: facts.sources[label].tokens_per_row for label in counts}
-    if any(mean is None for mean in means.values()):
-        return None
-    return round(sum((counts[label] or 0) * (means[label] or 0) for label in counts) * rows / before)
 
 
 def _sum(numbers: list[int | None]) -> int | None:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import DataError, EnvironmentFault, RecipeError, RecipeErrors
-from launcher.plan import data_files
+from launcher.plan import data_files, data_rows
 from launcher.plan.formats import sniff
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
+from launcher.plan.overlap import measured_too, trained_twice
 from launcher.plan.presets import Preset, load_preset
 from launcher.recipe.data import Data, Source
 from launcher.recipe.load import LoadedRecipe
-from launcher.recipe.paths import is_local, resolve
+from launcher.recipe.paths import is_local, is_url, resolve
 from launcher.recipe.places import NAME
+from launcher.text import quote
+
+_MANY_FILES = 10_000
 
 
 @dataclass(frozen=True)
 class SourceFacts:
     """What is known of one data source before it is read.
 
-    `files` are absolute paths, empty for a hub dataset and for an undefined `${name}` (then `undefined` holds it).
-    `rows` is None where nobody counted; `tokens_per_row` is a guess from characters.
+    `files` are absolute paths, empty for a URL, a hub dataset and an undefined `${name}` (then `undefined` holds it).
+    `rows` is None where nobody counted; `tokens_per_row` is a guess from characters. `notes` are warnings.
     """
 
     files: tuple[str, ...] = ()
@@ -34,6 +38,7 @@ class SourceFacts:
     tokens_per_row: float | None = None
     format: str | None = None
     undefined: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,12 @@ class _Look:
     faults: list[RecipeError]
 
     def sources(self) -> dict[str, SourceFacts]:
-        return {source.label: self.source(key, source) for key, source in sources(self.loaded.recipe.data)}
+        found = {source.label: self.source(key, source) for key, source in sources(self.loaded.recipe.data)}
+        files = {label: known.files for label, known in found.items()}
+        self.faults.extend(measured_too(self.loaded, files))
+        for label, note in trained_twice(self.loaded, files).items():
+            found[label] = replace(found[label], notes=(*found[label].notes, note))
+        return found
 
     def source(self, key: str, source: Source) -> SourceFacts:
         written = source.path or ""
@@ -98,11 +108,15 @@ class _Look:
         if undefined:
             return SourceFacts(format=source.format, undefined=undefined)
         path = self.resolved(f"{key}.path", written)
+        if path is not None and is_url(path):
+            self.refuse_hub_keys(key, source, "a URL has")
+            self.refuse_placed_url(key, written, path)
+            return SourceFacts(format=source.format)
         if path is None or not is_local(path):
             self.refuse_misspelt(key, written)
             return SourceFacts(format=source.format)
         inside = (source.data_files,) if isinstance(source.data_files, str) else source.data_files or ()
-        self.refuse_hub_keys(key, source)
+        self.refuse_hub_keys(key, source, "files on this machine have")
         try:
             return self.local(source, data_files.expand(path, inside))
         except data_files.DataPathError as fault:
@@ -118,30 +132,41 @@ class _Look:
         if near:
             self.faults.append(self.loaded.error(f"no file {beside}", key=f"{key}.path", hint=near))
 
-    def refuse_hub_keys(self, key: str, source: Source) -> None:
+    def refuse_placed_url(self, key: str, written: str, path: str) -> None:
+        """A folder of the cluster profile is a path; the plan names a URL as the recipe does."""
+        if written != path:
+            hint = "write the URL in the recipe"
+            self.faults.append(
+                self.loaded.error(f"{quote(written)} stands for the URL {quote(path)}", key=f"{key}.path", hint=hint)
+            )
+
+    def refuse_hub_keys(self, key: str, source: Source, what: str) -> None:
         hub_only = {"name": source.name, "revision": source.revision, "split": source.split}
         for name, value in hub_only.items():
             if value not in (None, "train"):
-                fault = self.loaded.error(
-                    f"`{value}`: files on this machine have no {name}", key=f"{key}.{name}", hint=f"remove `{name}`"
-                )
+                fault = self.loaded.error(f"`{value}`: {what} no {name}", key=f"{key}.{name}", hint=f"remove `{name}`")
                 self.faults.append(fault)
 
     def local(self, source: Source, files: tuple[Path, ...]) -> SourceFacts:
-        sample = data_files.sample_rows(files[0])
-        layout = sniff(source, sample)
-        counts = [data_files.count_rows(file) for file in files]
-        known = [count.rows for count in counts if count.rows is not None]
-        if not sum(known) and all(count.exact for count in counts):
-            raise data_files.DataPathError(f"{', '.join(map(str, files))}: no rows")
+        sample = data_rows.sample_rows(files[0])
+        try:
+            layout = sniff(source, sample)
+        except data_files.DataPathError as fault:
+            raise data_files.DataPathError(f"{files[0].name}: {fault.message}", fault.hint) from None
+        counted = data_rows.count_all(files)
+        if counted.rows == 0 and counted.exact:
+            raise data_files.DataPathError(
+                f"{_listed(files)}: no rows", "copy the file again, or take it out of the recipe"
+            )
         max_length = self.loaded.recipe.data.max_length
         columns = layout.columns if layout else ()
         return SourceFacts(
             files=tuple(map(str, files)),
-            rows=sum(known) if len(known) == len(counts) else None,
-            rows_exact=all(count.exact for count in counts),
-            tokens_per_row=data_files.tokens_per_row(sample, columns, max_length=max_length),
+            rows=counted.rows,
+            rows_exact=counted.exact,
+            tokens_per_row=data_rows.tokens_per_row(sample, columns, max_length=max_length),
             format=layout.format if layout else source.format,
+            notes=(_many(source, files),) if len(files) > _MANY_FILES else (),
         )
 
     def paths(self) -> dict[str, str]:
@@ -197,6 +222,14 @@ class _Look:
     def require_folder(self, key: str, path: str) -> None:
         if not Path(path).is_dir():
             self.faults.append(self.loaded.error(f"no folder {path}", key=key))
+
+
+def _many(source: Source, files: Sequence[Path]) -> str:
+    return f"data `{source.label}`: {len(files):,} files, each opened and hashed before training; joined into fewer they are read faster"
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files[:5])) + (f" and {len(files) - 5:,} more" if len(files) > 5 else "")
 
 
 def _prepared(file: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _OUT_OF_TRAINING = _SPLIT | {
 }
 _SCHEDULE_BY_STEPS = {"num_train_epochs"}
 _OUT_OF_MODEL = {"attn_implementation", "chat_template_path"}
-_OUT_OF_DATA = {"datasets", "eval_datasets", "max_bad_fraction"}
+_OUT_OF_DATA = {"datasets", "eval_datasets", "max_bad_fraction", "max_cut_fraction", "num_proc"}
 
 
 def identity(
@@ -82,7 +82,12 @@ def _data(recipe: Recipe) -> dict[str, Any]:
         **_dump(recipe.data, _OUT_OF_DATA),
         "datasets": {source.label: _dump(source, {"label"}) for source in recipe.data.datasets},
         "eval_datasets": {
-            source.label: {"from": source.from_, "fraction": source.fraction, "max_rows": source.max_rows}
+            source.label: {
+                "from": source.from_,
+                "fraction": source.fraction,
+                "max_rows": source.max_rows,
+                "group_by": source.group_by,
+            }
             for source in held_out
         },
         # Rows come in the order of their sources.

@@ -14,7 +14,9 @@ _SAVE_S = 600
 _MOST_THREADS_BESIDE_A_GPU = 8
 
 
-def jobs(name: str, cluster: Cluster, world: World, preset: Preset) -> tuple[tuple[Job, ...], Decision]:
+def jobs(
+    name: str, cluster: Cluster, world: World, preset: Preset, num_proc: int | None = None
+) -> tuple[tuple[Job, ...], Decision]:
     """`prepare` on the CPU, then `train` under torchrun; and the decision on threads."""
     threads = _threads(cluster, world)
     shared = preset.environment if world.size > 1 else {}
@@ -24,7 +26,7 @@ def jobs(name: str, cluster: Cluster, world: World, preset: Preset) -> tuple[tup
     prepare = Job(
         "prepare",
         (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "prepare"),
-        {"OMP_NUM_THREADS": str(max(cluster.cpus_per_node, 1))},
+        {"OMP_NUM_THREADS": "1"} | ({} if num_proc is None else {"LAUNCHER_NUM_PROC": str(num_proc)}),
         nodes=1,
         processes=1,
     )

@@ -62,12 +62,12 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     sizes, sized = batch(loaded, ranks.size)
     method = method_of(recipe, facts)
     formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
-    choices = choose(recipe, cluster, ranks, method, formats)
+    choices = choose(recipe, cluster, ranks, method, formats, facts.model.architecture)
     training = resolved_training(recipe.training, choices, sizes)
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
-    expected = estimate(recipe.data, recipe.training, sizes.global_size, facts)
-    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset)
+    expected = estimate(recipe.data, data.mixture, recipe.training, sizes.global_size, facts)
+    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc)
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,

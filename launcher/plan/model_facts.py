@@ -11,15 +11,17 @@ from typing import Any
 from launcher.catalog.models import known_models
 from launcher.catalog.parameters import count_parameters
 from launcher.errors import EnvironmentFault
+from launcher.plan.model_files import Shape, Weights, read_weights, shapes_of_config
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model's configuration and where it was found. `path` is set for a local folder only."""
+    """A model's configuration and where it was found. `path` and `weights` are set for a local folder only."""
 
     config: dict[str, Any]
     origin: str
     path: str | None = None
+    weights: Weights | None = None
 
     @property
     def parameters(self) -> int | None:
@@ -31,6 +33,19 @@ class ModelFacts:
         """Longest input the model was made for, in tokens."""
         length = self.config.get("max_position_embeddings", self.config.get("n_positions"))
         return length if isinstance(length, int) else None
+
+    @property
+    def tensors(self) -> dict[str, Shape]:
+        """Name → shape of the weights: as stored, else by the configuration; empty where neither is known."""
+        stored = self.weights.tensors if self.weights and not self.weights.faults else {}
+        return stored or shapes_of_config(self.config)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the input embedding: token ids are below it."""
+        text = self.config.get("text_config")
+        size = self.config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
+        return size if isinstance(size, int) else None
 
     @property
     def architecture(self) -> str | None:
@@ -50,7 +65,8 @@ def from_folder(folder: Path) -> ModelFacts:
     Raises:
         EnvironmentFault: no readable `config.json` there.
     """
-    return ModelFacts(_read(folder / "config.json"), "its folder", str(folder))
+    config = _read(folder / "config.json")
+    return ModelFacts(config, "its folder", str(folder), read_weights(folder))
 
 
 def from_hub(name: str, revision: str) -> ModelFacts:
@@ -86,12 +102,15 @@ def cached_file(name: str, revision: str, file: str) -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.exists() and not file.is_file():
+        raise EnvironmentFault(f"{file} is not a file")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise EnvironmentFault(
-            f"{file.parent} holds no config.json", hint="a model folder is what `save_pretrained` wrote"
-        ) from None
+        hint = "a model folder is what `save_pretrained` wrote"
+        if (file.parent / "adapter_config.json").exists():
+            hint = "it holds an adapter: name it in `model.adapter_name_or_path`, and its base model here"
+        raise EnvironmentFault(f"{file.parent} holds no config.json", hint=hint) from None
     except (OSError, ValueError) as fault:
         raise EnvironmentFault(f"{file} cannot be read: {fault}") from None
     if not isinstance(config, dict):

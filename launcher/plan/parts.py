@@ -12,6 +12,7 @@ from launcher.plan.types import (
     DataPlan,
     EvaluationPlan,
     GeneratePlan,
+    MixturePlan,
     ModelPlan,
     SourcePlan,
     TrackingPlan,
@@ -54,6 +55,7 @@ def model(recipe: Model, choices: Choices, facts: Facts) -> ModelPlan:
         architecture=facts.model.architecture,
         parameters=facts.model.parameters,
         context_length=facts.model.context_length,
+        vocabulary=facts.model.config.get("vocab_size"),
     )
 
 
@@ -86,7 +88,15 @@ def data(recipe: Data, choices: Choices, facts: Facts) -> DataPlan:
         loss_on=choices.loss_on.value,
         on_bad_row=recipe.on_bad_row,
         max_bad_fraction=recipe.max_bad_fraction,
-        seed=recipe.mixture.seed,
+        mixture=MixturePlan(
+            recipe.mixture.unit,
+            recipe.mixture.temperature,
+            recipe.mixture.stopping_strategy,
+            recipe.mixture.seed,
+        ),
+        max_cut_fraction=recipe.max_cut_fraction,
+        deduplicate=recipe.deduplicate,
+        decontaminate=recipe.decontaminate,
         template_kwargs=recipe.template_kwargs,
     )
 
@@ -113,6 +123,7 @@ def tracking(recipe: Tracking) -> TrackingPlan:
 def _source(source: TrainSource | EvalSource, facts: Facts) -> SourcePlan:
     known = facts.sources.get(source.label)
     held_out = source if isinstance(source, EvalSource) else None
+    trained = source if isinstance(source, TrainSource) else None
     return SourcePlan(
         label=source.label,
         path=source.path,
@@ -123,6 +134,11 @@ def _source(source: TrainSource | EvalSource, facts: Facts) -> SourcePlan:
         format=source.format or (known.format if known else None),
         columns=source.columns,
         max_rows=source.max_rows,
+        min_tokens=source.min_tokens,
+        max_tokens=source.max_tokens,
+        weight=trained.weight if trained else None,
+        max_epochs=trained.max_epochs if trained else 1.0,
+        group_by=held_out.group_by if held_out else None,
         held_out_from=held_out.from_ if held_out else None,
         fraction=held_out.fraction if held_out else None,
     )

@@ -29,7 +29,6 @@ def refusals(loaded: LoadedRecipe) -> list[RecipeError]:
 
 def _rows(recipe: Recipe) -> Iterator[Refusal]:
     yield from _model(recipe)
-    yield from _data(recipe)
     yield from _sharding(recipe)
     yield from _evaluation(recipe)
     yield from _launch(recipe)
@@ -43,18 +42,6 @@ def _model(recipe: Recipe) -> Iterator[Refusal]:
     yield "model.add_tokens", new_rows, "with an adapter the new embeddings would stay as random as they start"
     if quantization is not None:
         yield "quantization.load_in_8bit", quantization.load_in_8bit, "the base is quantized to 4 bits"
-
-
-def _data(recipe: Recipe) -> Iterator[Refusal]:
-    for source in recipe.data.datasets:
-        key = f"data.datasets.{source.label}"
-        yield f"{key}.weight", source.weight is not None, "sources are joined whole, each row once per epoch"
-        yield f"{key}.max_epochs", source.max_epochs is not None, "each source is read once per epoch"
-    mixture = recipe.data.mixture
-    yield "data.mixture.unit", mixture.unit != "tokens", "there are no weights it could count"
-    yield "data.mixture.temperature", mixture.temperature is not None, "sources are joined whole"
-    other_stop = mixture.stopping_strategy != "first_exhausted"
-    yield "data.mixture.stopping_strategy", other_stop, "an epoch is every row of every source"
 
 
 def _sharding(recipe: Recipe) -> Iterator[Refusal]:

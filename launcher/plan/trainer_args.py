@@ -44,7 +44,8 @@ def trainer_args(
         "fp16": precision == "float16",
         "max_length": data.max_length,
         "packing": data.packing,
-        "packing_strategy": data.packing_strategy,
+        # `prepare` has packed the rows; this makes TRL's collator keep the pieces of a row apart, those of `wrapped` too.
+        "packing_strategy": "bfd",
         "eval_packing": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "save_strategy": "steps",

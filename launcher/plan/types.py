@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of plan.json; it rises when an older launcher would misread a newer plan."""
 
 Method = Literal["full", "lora", "qlora"]
@@ -40,6 +40,8 @@ class ModelPlan:
     architecture: str | None = None
     parameters: int | None = None
     context_length: int | None = None
+    vocabulary: int | None = None
+    """Rows of the embedding: the number of token ids the model can take."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,24 @@ class SourcePlan:
     format: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     max_rows: int | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    weight: float | None = None
+    max_epochs: float = 4.0
+    """How often a training source may repeat within one pass over the mixture."""
     held_out_from: str | None = None
     fraction: float | None = None
+    group_by: str | None = None
+
+
+@dataclass(frozen=True)
+class MixturePlan:
+    """How sources are mixed; see `launcher.recipe.data.Mixture`."""
+
+    unit: Literal["tokens", "rows"] = "tokens"
+    temperature: float | None = None
+    stopping_strategy: str = "first_exhausted"
+    seed: int = 42
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,10 @@ class DataPlan:
     loss_on: Literal["auto", "assistant", "completion", "all"]
     on_bad_row: str
     max_bad_fraction: float
-    seed: int
+    mixture: MixturePlan = MixturePlan()
+    max_cut_fraction: float = 0.05
+    deduplicate: Literal["exact", "near", "none"] = "exact"
+    decontaminate: bool = True
     template_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,11 +108,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceEstimate:
-    """Rows of one source, held-out ones included; `exact` when they were counted and not extrapolated."""
+    """One source in one pass over the mixture; `exact` when its rows were counted and not extrapolated. None: not known yet."""
 
     label: str
     rows: int | None
+    """Rows in the source, held-out ones included."""
     exact: bool
+    left: int | None = None
+    """Rows that can be trained."""
+    asked: float | None = None
+    """Its share by weight or temperature; None also where every row is taken once."""
+    epochs: float | None = None
+    tokens: int | None = None
+    """Tokens that it gives to the pass."""
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,8 @@ def _labels(data: Data) -> Iterator[Contradiction]:
 
 def _source(data: Data, source: Source, key: str) -> Iterator[Contradiction]:
     """Columns and trained tokens against the format."""
-    known = (
-        FORMATS[source.format].columns
-        if source.format
-        else tuple({c for each in FORMATS.values() for c in each.columns})
-    )
+    formats = [FORMATS[source.format]] if source.format else list(FORMATS.values())
+    known = tuple({column for each in formats for column in (*each.columns, *each.optional)})
     for name in source.columns:
         if name not in known:
             flipped = next((theirs for theirs, ours in source.columns.items() if ours in known), None)

@@ -8,7 +8,9 @@ A test puts every line, filled with `example`, into a recipe and loads it.
 from launcher.recipe import dialects_model, dialects_run
 from launcher.recipe.dialect import AXOLOTL, FACTORY, TRL, Row
 
-_INSTRUCTIONS = "write `format`; rows of instruction and input need them joined in one `prompt` column"
+_INSTRUCTIONS = (
+    "write `format: messages`, `sharegpt`, `alpaca`, `prompt_completion`, `text` or `tokenized`, or leave it out"
+)
 
 ROWS: dict[str, Row] = {**dialects_model.ROWS, **dialects_run.ROWS}
 
@@ -19,16 +21,15 @@ ITEM_ROWS: dict[str, Row] = {
         item={
             "chat_template": "format: messages",
             "completion": "format: text",
-            "sharegpt": "format: messages, columns: {messages: conversations}",
+            "sharegpt": "format: sharegpt",
+            "alpaca": "format: alpaca",
         },
         note=_INSTRUCTIONS,
     ),
     "formatting": Row(
         FACTORY,
         "sharegpt",
-        item={
-            "sharegpt": "format: messages, columns: {messages: conversations}",
-        },
+        item={"sharegpt": "format: sharegpt", "alpaca": "format: alpaca"},
         note=_INSTRUCTIONS,
     ),
     "ds_type": Row(AXOLOTL, "json", note="remove it: the file's ending says it"),

@@ -121,6 +121,8 @@ def _hint_for_scalar(node: Scalar, known: Known, name: str) -> str | None:
 def _default_hint(known: Known, key: str) -> str | None:
     if key == "name":
         return "leave it out for the file's name"
+    if key.endswith(".weight"):  # left out of one source, it is missing beside the others
+        return "write a number above 0, or remove the source"
     if known.field is None or known.section:
         return None
     if known.field.is_required():

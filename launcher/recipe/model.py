@@ -26,9 +26,9 @@ class Model(Section):
     """Type of the weights in memory. `auto`: float32 on CPU and for full fine-tuning (with bf16 autocast on GPUs), bfloat16 for a frozen base."""
 
     attn_implementation: Literal[
-        "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+        "auto", "sdpa", "sdpa_documents", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
     ] = "auto"
-    """Attention kernel. `auto` lets the plan choose and say why."""
+    """Attention kernel; `sdpa_documents` is `sdpa` that takes the documents of a packed row apart, and is ours. `auto` lets the plan choose and say why."""
 
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""

@@ -11,7 +11,7 @@ from launcher.recipe.places import NAME, NAMES
 from launcher.text import quote
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FILE = re.compile(r".*\.(jsonl|json|csv|parquet|jinja|ya?ml|txt|zst|gz)|.*[*?\[].*", re.DOTALL)
+_FILE = re.compile(r".*\.(jsonl|ndjson|json|csv|tsv|parquet|arrow|jinja|ya?ml|txt|zst|gz)|.*[*?\[].*", re.DOTALL)
 
 
 def resolve(loaded: LoadedRecipe, key: str, value: str, names: Mapping[str, str]) -> str:
@@ -24,12 +24,14 @@ def resolve(loaded: LoadedRecipe, key: str, value: str, names: Mapping[str, str]
         names: folders of the cluster profile by name.
 
     Returns:
-        An absolute path, or a hub id unchanged. What looks like both is a path when it exists.
+        An absolute path, or a hub id or (of data) a URL unchanged. What looks like both is a path when it exists.
 
     Raises:
         RecipeError: `${name}` stands for nothing here.
     """
     path = NAME.sub(lambda found: _named(loaded, key, found.group(1), names), value)
+    if key.startswith("data.") and is_url(path):
+        return path
     try:
         local = Path(path).expanduser()
     except RuntimeError:
@@ -44,12 +46,20 @@ def resolve(loaded: LoadedRecipe, key: str, value: str, names: Mapping[str, str]
 
 
 def is_local(resolved: str) -> bool:
-    """Whether a resolved value is a path on this machine and not a hub id."""
+    """Whether a resolved value is a path on this machine, and not a hub id or a URL."""
     return Path(resolved).is_absolute()
 
 
+def is_url(path: str) -> bool:
+    """Whether a data path is opened by fsspec (`s3://…`, `https://…`)."""
+    return "://" in path
+
+
 def _absolute(path: Path) -> str:
-    return str(Path(path).absolute().resolve(strict=False)) if not path.is_symlink() else str(path.absolute())
+    try:
+        return str(path.absolute() if path.is_symlink() else path.absolute().resolve(strict=False))
+    except RuntimeError:  # a folder on the way is a link that leads back to itself; who opens the path says so
+        return str(path.absolute())
 
 
 def _named(loaded: LoadedRecipe, key: str, name: str, names: Mapping[str, str]) -> str:

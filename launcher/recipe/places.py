@@ -16,6 +16,7 @@ _PATH_KEY = re.compile(
     r"model\.((model|adapter|tokenizer)_name_or_path|chat_template_path)"
     r"|data\.(eval_)?datasets\.\d+\.(path|data_files(\.\d+)?)|sharding\.preset"
 )
+_DATA_PATH = re.compile(r"data\.(eval_)?datasets\.\d+\.path")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PATH_KEYS = "model.*_path, data.datasets.*.path, data.datasets.*.data_files, sharding.preset"
 
@@ -25,7 +26,7 @@ def check_names(tree: Table) -> list[RecipeError]:
     faults = []
     for key, node in walk(tree):
         if isinstance(node, Scalar) and isinstance(node.value, str):
-            message = _wrong_path(node.value) if _PATH_KEY.fullmatch(key) else _outside(key, node.value)
+            message = _wrong_path(key, node.value) if _PATH_KEY.fullmatch(key) else _outside(key, node.value)
             if message:
                 shown = dotted(tree, path(tree, key))
                 faults.append(RecipeError(message[0], key=shown, place=node.place, hint=message[1]))
@@ -38,12 +39,12 @@ def _outside(key: str, value: str) -> tuple[str, str] | None:
     return f"{quote(value)}: `${{name}}` is read in path keys only", f"path keys: {_PATH_KEYS}"
 
 
-def _wrong_path(value: str) -> tuple[str, str] | None:
+def _wrong_path(key: str, value: str) -> tuple[str, str] | None:
     if not value.strip():
         return f"{quote(value)} is no path", "write a file, a folder or a hub id"
     if "\0" in value:
         return f"{quote(value)} holds the character U+0000", "remove it"
-    if _ADDRESS.match(value):
+    if _ADDRESS.match(value) and not _DATA_PATH.fullmatch(key):
         return f"{quote(value)} is an address; files on this machine and hub ids are read", "download it first"
     return _wrong_name(value)
 

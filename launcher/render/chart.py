@@ -51,8 +51,8 @@ def chart(lines: Sequence[Line], *, x: str, y: str, width: int, height: int, fro
     if not kept:
         return Markup()
     axes = _axes(kept, x, y, from_zero=from_zero)
-    place = _Place(axes, width, height)
-    parts = [*_grid(axes, place), *(part for line in kept for part in _draw(line, place))]
+    place = Place(axes, width, height)
+    parts = [*grid(axes, place), *(part for line in kept for part in _draw(line, place))]
     label = escape(f"{y} over {x}: " + ", ".join(line.name for line in kept if line.style != "faint"))
     # The text of every part is escaped where it is made.
     return Markup(  # noqa: S704
@@ -81,7 +81,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     gap = next(gap for gap in (power, 2 * power, 5 * power, 10 * power) if gap >= rough * (1 - 1e-9))
     first = math.ceil(low / gap - 1e-9)
     last = math.floor(high / gap + 1e-9)
-    return [number * gap for number in range(first, last + 1)]
+    return [step * gap for step in range(first, last + 1)]
 
 
 def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
@@ -90,13 +90,13 @@ def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
         return list(points)
     stretches = most // 2
     made: list[Point] = []
-    for number in range(stretches):
-        part = points[len(points) * number // stretches : len(points) * (number + 1) // stretches]
+    for stretch in range(stretches):
+        part = points[len(points) * stretch // stretches : len(points) * (stretch + 1) // stretches]
         made += sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])})
     return made
 
 
-class _Place:
+class Place:
     """Where a value lies in the drawing."""
 
     def __init__(self, axes: Axes, width: int, height: int) -> None:
@@ -104,10 +104,12 @@ class _Place:
         self.left, self.right, self.top, self.bottom = _LEFT, width - _RIGHT, _TOP, height - _BOTTOM
 
     def x(self, value: float) -> float:
+        """Pixels from the left."""
         low, high = self.axes.x_range
         return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
+        """Pixels from the top; a value outside of the axis lies on its end."""
         low, high = self.axes.y_range
         inside = min(max(value, low), high)
         return round(self.bottom - (inside - low) / (high - low) * (self.bottom - self.top), 1)
@@ -132,16 +134,17 @@ def _extent(line: Line) -> tuple[float, float]:
     return ys[cut], ys[-1 - cut]
 
 
-def _grid(axes: Axes, place: _Place) -> Iterator[str]:
+def grid(axes: Axes, place: Place) -> Iterator[str]:
+    """Both axes with round numbers and their labels, and lines across for y."""
     across = 10 if place.right > 600 else 5
     for value in ticks(*axes.y_range, most=5):
         at = place.y(value)
         yield f'<line class="grid" x1="{place.left}" x2="{place.right}" y1="{at}" y2="{at}"/>'
-        yield f'<text x="{place.left - 8}" y="{at + 4}" text-anchor="end">{_number(value)}</text>'
+        yield f'<text x="{place.left - 8}" y="{at + 4}" text-anchor="end">{number(value)}</text>'
     for value in ticks(*axes.x_range, most=across):
         at = place.x(value)
         yield f'<line class="axis" x1="{at}" x2="{at}" y1="{place.bottom}" y2="{place.bottom + 4}"/>'
-        yield f'<text x="{at}" y="{place.bottom + 18}" text-anchor="middle">{_number(value)}</text>'
+        yield f'<text x="{at}" y="{place.bottom + 18}" text-anchor="middle">{number(value)}</text>'
     yield f'<line class="axis" x1="{place.left}" x2="{place.right}" y1="{place.bottom}" y2="{place.bottom}"/>'
     middle = (place.left + place.right) / 2
     yield f'<text class="label" x="{middle}" y="{place.bottom + 34}" text-anchor="middle">{escape(axes.x)}</text>'
@@ -152,21 +155,22 @@ def _grid(axes: Axes, place: _Place) -> Iterator[str]:
     )
 
 
-def _draw(line: Line, place: _Place) -> Iterator[str]:
+def _draw(line: Line, place: Place) -> Iterator[str]:
     points = thinned(line.points) if line.style != "marked" else line.points
     path = " ".join(f"{place.x(x)},{place.y(y)}" for x, y in points)
     kind = "faint" if line.style == "faint" else "line"
     yield f'<polyline class="{kind} c{line.colour}" points="{path}"/>'
     if line.style == "marked":
         for x, y in points:
-            title = f"{escape(line.name)}: {_number(y)} at step {_number(x)}"
+            title = f"{escape(line.name)}: {number(y)} at step {number(x)}"
             yield (
                 f'<circle class="dot c{line.colour}" cx="{place.x(x)}" cy="{place.y(y)}" r="4">'
                 f"<title>{title}</title></circle>"
             )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number at an axis."""
     if 0 < abs(value) < 1e-3:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         return f"{float(mantissa):g}e{int(exponent)}"

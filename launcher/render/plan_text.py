@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from launcher.plan.types import Plan, SourcePlan
+from launcher.plan.types import Plan, SourceEstimate, SourcePlan
 from launcher.render.command import shell_lines
+from launcher.render.data_text import data_table, epochs, percent
 from launcher.text import count, table
 
 _INDENT = 10
@@ -15,7 +16,14 @@ _INDENT = 10
 AGAIN = "again after any stop: the same line"
 
 
-def plan_text(plan: Plan, *, next_line: str | None = None, note: str = AGAIN, run_dir: str | None = None) -> str:
+def plan_text(
+    plan: Plan,
+    *,
+    next_line: str | None = None,
+    note: str = AGAIN,
+    run_dir: str | None = None,
+    prepared: Mapping[str, Any] | None = None,
+) -> str:
     """The plan for the terminal and for `plan.md`.
 
     Args:
@@ -23,13 +31,14 @@ def plan_text(plan: Plan, *, next_line: str | None = None, note: str = AGAIN, ru
         next_line: the command to type next, as the reader would type it.
         note: what to know about that command.
         run_dir: where the run takes place, for the exact commands; default `runs/NAME`.
+        prepared: `data.json`, where `prepare` has made the data by this plan.
     """
     sections = [
         _section("FIT", ["memory is not predicted yet: the first step shows whether it fits"]),
-        _section("DATA", _data(plan)),
+        _section("DATA", _data(plan, prepared)),
         _section("BATCH", _batch(plan)),
         _section("CHOSEN", _chosen(plan)),
-        *(_section("WARN", [warning]) for warning in plan.warnings),
+        *(_section("WARN", [warning]) for warning in (*plan.warnings, *((prepared or {}).get("warnings") or ()))),
         _section("SAVE", [_save(plan)]),
         _section("NEXT", _next(plan, next_line, note)),
         _section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}"))),
@@ -59,15 +68,48 @@ def _method(plan: Plan) -> str:
     return f"QLoRA {plan.quantization['bnb_4bit_quant_type']}{double} {rank}"
 
 
-def _data(plan: Plan) -> list[str]:
-    rows = {each.label: _rows(each.rows, exact=each.exact) for each in plan.estimate.sources}
-    lines = [[source.label, rows.get(source.label, "?"), _origin(source)] for source in plan.data.sources]
-    lines += [[source.label, "", _measured(source, plan)] for source in plan.data.eval_sources]
+def _data(plan: Plan, prepared: Mapping[str, Any] | None) -> list[str]:
+    if prepared:
+        return [*data_table(prepared), *_template(prepared)]
+    known = {each.label: each for each in plan.estimate.sources}
+    mixed = any(each.asked is not None for each in known.values()) or plan.data.mixture.temperature is not None
+    lines = [
+        [
+            source.label,
+            _rows(known.get(source.label)),
+            *(_mixed(known.get(source.label)) if mixed else ()),
+            _origin(source),
+        ]
+        for source in plan.data.sources
+    ]
+    blank = ["", "", ""] if mixed else [""]
+    lines += [[source.label, *blank, _measured(source, plan)] for source in plan.data.eval_sources]
     return [*table(lines, right=frozenset({1})).splitlines(), _amount(plan)]
 
 
-def _rows(rows: int | None, *, exact: bool) -> str:
-    return "rows ?" if rows is None else f"{'' if exact else '~'}{rows:,} rows"
+def _mixed(source: SourceEstimate | None) -> list[str]:
+    """Share that is asked, and how often a pass goes through the source."""
+    if source is None or source.asked is None:
+        return ["by size", ""]
+    passes = "" if source.epochs is None else f"~{epochs(source.epochs)} epochs"
+    return [percent(source.asked, 1), passes]
+
+
+def _template(prepared: Mapping[str, Any]) -> list[str]:
+    """How the assistant's part of conversations was found."""
+    ways = {
+        "markers": "answers are marked by the chat template itself",
+        "training": "answers are marked by TRL's training copy of this chat template; its text differs from what the model sees in use",
+        "prefixes": "answers are told apart by the generation prompt before them: the chat template marks none",
+    }
+    how = (prepared.get("template") or {}).get("how")
+    return [ways[how]] if how in ways else []
+
+
+def _rows(source: SourceEstimate | None) -> str:
+    if source is None or source.rows is None:
+        return "rows ?"
+    return f"{'' if source.exact else '~'}{source.rows:,} rows"
 
 
 def _origin(source: SourcePlan) -> str:
@@ -80,7 +122,7 @@ def _measured(source: SourcePlan, plan: Plan) -> str:
     if source.held_out_from is None:
         return f"{_origin(source)} · measured, not trained"
     share = f"{source.fraction * 100:g} % of " if source.fraction else ""
-    return f"{share}{source.held_out_from}, seed {plan.data.seed} · measured, not trained"
+    return f"{share}{source.held_out_from}, seed {plan.data.mixture.seed} · measured, not trained"
 
 
 def _amount(plan: Plan) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from launcher import text
 from launcher.plan.types import Plan
 from launcher.render import evaltable
 from launcher.render.chart import Line, chart, smoothed
+from launcher.render.data_page import Data, data, environment
 from launcher.render.evaltable import Measure
 from launcher.render.report_facts import Facts, gather
 from launcher.runs import names, state
@@ -27,14 +26,7 @@ _WORDS = {None: "killed", 0: "done", 85: "saved and stopped", 130: "left at once
 
 def html(run_dir: RunDir) -> str:
     """The page as text. Whatever the run has not produced yet is left out."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(page=_page(run_dir))
+    return environment().get_template("report.html.j2").render(page=_page(run_dir))
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ class Page:
     samples: dict[str, list[tuple[str, str, str | None, str | None]]]
     warnings: list[str]
     decisions: list[tuple[str, str, str]]
-    data: list[list[str]]
+    data: Data | None
     attempts: list[list[str]]
     facts: list[tuple[str, str]]
     commands: list[tuple[str, str]]
@@ -82,6 +74,7 @@ def _page(run_dir: RunDir) -> Page:
     found = evaltable.results(run_dir)
     measures = evaltable.measures(found)
     verdict = _verdict(facts)
+    found_data = data(run_dir)
     return Page(
         name=run_dir.name,
         subtitle=_subtitle(facts.plan),
@@ -92,9 +85,9 @@ def _page(run_dir: RunDir) -> Page:
         after=found.after,
         remarks=list(_remarks(facts)),
         samples=evaltable.pairs(found),
-        warnings=[*(facts.plan.warnings if facts.plan else ()), *_warnings(facts.events)],
+        warnings=list(_warnings(facts, found_data)),
         decisions=[(each.key, _value(each.value), each.reason) for each in facts.plan.decisions] if facts.plan else [],
-        data=list(_data(facts.data)),
+        data=found_data,
         attempts=[_attempt(facts, each, verdict) for each in facts.attempts],
         facts=list(_environment(facts)),
         commands=_commands(run_dir, verdict),
@@ -178,35 +171,16 @@ def _remarks(facts: Facts) -> Iterator[str]:
             )
 
 
-def _warnings(seen: Sequence[Mapping[str, Any]]) -> list[str]:
-    said = [str(event.get("message")) for event in seen if event.get("event") == "warning"]
+def _warnings(facts: Facts, found: Data | None) -> Iterator[str]:
+    """What the plan, the data and the run itself gave reason to, each once."""
+    said = [*(facts.plan.warnings if facts.plan else ()), *(found.warnings if found else ())]
+    said += [str(event.get("message")) for event in facts.events if event.get("event") == "warning"]
     said += [
         f"saving step {event.get('step')} failed: {event.get('error')}"
-        for event in seen
+        for event in facts.events
         if event.get("event") == "save_failed"
     ]
-    return list(dict.fromkeys(said))
-
-
-def _data(data: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Sets and, indented below them, the sources they are made of."""
-    for label, found in (data.get("sets") or {}).items():
-        yield ["set", label, *(_count(found.get(key)) for key in ("rows", "tokens", "trained_tokens")), *_cut(found)]
-        for source, parts in (found.get("sources") or {}).items():
-            yield [
-                "source",
-                source,
-                *(_count(parts.get(key)) for key in ("rows", "tokens", "trained_tokens")),
-                *_cut(parts),
-            ]
-
-
-def _cut(found: Mapping[str, Any]) -> list[str]:
-    return [_count(found.get("truncated")), _count(found.get("dropped"))]
-
-
-def _count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else ""
+    yield from dict.fromkeys(said)
 
 
 def _attempt(facts: Facts, each: Attempt, verdict: Verdict) -> list[str]:
@@ -214,6 +188,8 @@ def _attempt(facts: Facts, each: Attempt, verdict: Verdict) -> list[str]:
     open_word = verdict.word if latest and verdict.word in ("running", "done") else "killed"
     word = _WORDS.get(each.code, "failed") if each.code is not None else open_word
     step = facts.seen.reached.get(each.number)
+    if word == "done" and step is None:
+        word = "prepared"
     return [
         f"{each.number}", _utc(each.started), text.duration(facts.seconds(each)), each.host, "-" if step is None else f"{step:,}", word, each.error or ""
     ]  # fmt: skip

@@ -11,7 +11,6 @@ from launcher.plan import codec
 from launcher.plan.types import Plan
 from launcher.runs import attempts, checkpoints, events
 from launcher.runs.attempts import Attempt
-from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 
@@ -25,7 +24,6 @@ class Facts:
     events: list[dict[str, Any]]
     seen: Progress
     attempts: list[Attempt]
-    data: Mapping[str, Any]
 
     def last(self, name: str) -> Mapping[str, Any]:
         """The newest event of this name; empty when there is none."""
@@ -77,8 +75,7 @@ def gather(run_dir: RunDir) -> Facts:
     """Read the files of a run."""
     seen = events.read(run_dir.events)
     tried = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
-    data = read_json(run_dir.data_facts) or {}
-    return Facts(run_dir, _plan(run_dir), seen, progress(seen), [each for each in tried if each], data)
+    return Facts(run_dir, _plan(run_dir), seen, progress(seen), [each for each in tried if each])
 
 
 def _plan(run_dir: RunDir) -> Plan | None:

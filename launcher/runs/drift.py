@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from launcher.runs.files import sha256_file
 
 Placement = Mapping[str, str | Sequence[str]]
 """Key → absolute path or paths, as in `placement.json`."""
@@ -22,16 +23,18 @@ def data_files(placement: Placement) -> dict[str, tuple[Path, ...]]:
     }
 
 
-def changes(known: Mapping[str, Sequence[FileFact]], placement: Placement) -> tuple[str, ...]:
+def changes(
+    known: Mapping[str, Sequence[FileFact]], placement: Placement, sha256: Callable[[Path], str] = sha256_file
+) -> tuple[str, ...]:
     """One sentence for each data file that differs from what is known of it.
 
-    A missing file is no change: its rows are prepared. Reads every file whose size is as before.
+    A missing file is no change: its rows are prepared. `sha256` is asked for files whose size is as before.
     """
     found = []
     for key, paths in data_files(placement).items():
         for path in filter(Path.is_file, paths):
             same_name = [fact for fact in known.get(key, ()) if fact[0] == path.name]
-            if change := _change(path, same_name):
+            if change := _change(path, same_name, sha256):
                 found.append(f"{path} {change}")
     return tuple(found)
 
@@ -41,13 +44,12 @@ def missing(placement: Placement) -> tuple[tuple[str, Path], ...]:
     return tuple((key, path) for key, paths in data_files(placement).items() for path in paths if not path.exists())
 
 
-def _change(path: Path, same_name: Sequence[FileFact]) -> str | None:
+def _change(path: Path, same_name: Sequence[FileFact], sha256: Callable[[Path], str]) -> str | None:
     if not same_name:
         return "is new"
     size = path.stat().st_size
     same_size = [fact for fact in same_name if fact[1] == size]
     if not same_size:
         return f"had {same_name[0][1]:,} bytes and now has {size:,}"
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if any(fact[2] == sha256 for fact in same_size) else f"has other contents ({size:,} bytes as before)"
+    found = sha256(path)
+    return None if any(fact[2] == found for fact in same_size) else f"has other contents ({size:,} bytes as before)"

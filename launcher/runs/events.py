@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-# attempt/stage events come from the executor; the rest from rank 0 of the worker.
+# attempt/stage events come from the executor, progress from the stage; the rest from rank 0 of the worker.
 EventName = Literal[
     "attempt",  # attempt, pid, host                        a start of `launcher run`
     "stage",  # stage, state: started|done|failed|stopped|skipped
+    "progress",  # stage, what, share: 0 to 1 or null, rows, tokens    where a long stage stands; from the stage itself
     "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
     "resume",  # checkpoint, step
     "step",  # step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens

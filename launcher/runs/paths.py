@@ -67,6 +67,11 @@ class RunDir:
         return self.root / "bad_rows.jsonl"
 
     @property
+    def removed_rows(self) -> Path:
+        """`removed_rows.jsonl`: rows that repeat another or stand in an eval set, with both places."""
+        return self.root / "removed_rows.jsonl"
+
+    @property
     def tokenizer(self) -> Path:
         """The final tokenizer (template, added tokens, pad); the worker loads only this one."""
         return self.root / "tokenizer"
@@ -139,6 +144,11 @@ class RunDir:
     def report(self) -> Path:
         """`report.html`."""
         return self.root / "report.html"
+
+    @property
+    def inspect_page(self) -> Path:
+        """`inspect.html`: some rows and the figures of the data."""
+        return self.root / "inspect.html"
 
     @property
     def stop_request(self) -> Path:

@@ -21,6 +21,10 @@ class Progress:
     memory_gib: float | None = None
     epoch: float | None = None
     stage: str | None = None
+    what: str | None = None
+    """What a long stage is doing."""
+    share: float | None = None
+    """How much of that is done, 0 to 1; None where it cannot be told."""
     losses: list[tuple[int, float]] = field(default_factory=list)
     """(step, training loss), in order."""
     first_eval: dict[str, float] = field(default_factory=dict)
@@ -32,6 +36,7 @@ class Progress:
     reached: dict[int, int] = field(default_factory=dict)
     """Attempt → the last step it made."""
     _steps: list[tuple[float, int, int | None]] = field(default_factory=list)
+    _rows: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event. Unknown events and missing fields change nothing."""
@@ -57,6 +62,14 @@ class Progress:
         return (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
 
     @property
+    def rows_per_s(self) -> float | None:
+        """Rows per second of wall time in what a long stage is doing; None before it has said so twice."""
+        if len(self._rows) < 2 or self._rows[-1][0] <= self._rows[0][0]:
+            return None
+        (first_time, first), (last_time, last) = self._rows[0], self._rows[-1]
+        return (last - first) / (last_time - first_time)
+
+    @property
     def seconds_left(self) -> float | None:
         """Steps left × seconds per step; evaluation and saving between steps are in that figure."""
         pace = self.seconds_per_step
@@ -73,6 +86,15 @@ class Progress:
 
     def _on_stage(self, event: Mapping[str, Any]) -> None:
         self.stage = event.get("stage") if event.get("state") == "started" else None
+        self.what = self.share = None
+        self._rows.clear()
+
+    def _on_progress(self, event: Mapping[str, Any]) -> None:
+        if event.get("what") != self.what:
+            self._rows.clear()
+        self.what, self.share = event.get("what"), event.get("share")
+        if event.get("rows") is not None:
+            self._rows = [*self._rows[-_WINDOW:], (event.get("time", 0.0), event["rows"])]
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
         self.max_steps = event.get("max_steps", self.max_steps)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.errors import Exit
-from launcher.runs import attempts, checkpoints, lock
+from launcher.runs import attempts, checkpoints, events, lock
 from launcher.runs.paths import RunDir
 
-StateName = Literal["queued", "running", "stopped", "failed", "done"]
+StateName = Literal["queued", "prepared", "running", "stopped", "failed", "done"]
+
+
+_HISTORY = ("step", "eval", "score", "commit")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class State:
 
 
 def derive(run_dir: RunDir) -> State:
-    """Running while the lock is held; else done, queued, or what the last attempt's exit notes say."""
+    """Running while the lock is held; else done, queued, prepared, or what the last attempt's exit notes say."""
     if lock.held(run_dir):
         return State("running", "stopping" if run_dir.stop_request.exists() else None)
     if run_dir.done.exists():
@@ -30,10 +33,19 @@ def derive(run_dir: RunDir) -> State:
     return _after(run_dir, tried[-1]) if tried else State("queued", "not started")
 
 
+def trained(run_dir: RunDir) -> bool:
+    """A step was made, the model was measured, or there is a checkpoint: what follows must be the same experiment."""
+    if run_dir.done.exists() or checkpoints.folders(run_dir):
+        return True
+    return any(event.get("event") in _HISTORY for event in events.read(run_dir.events))
+
+
 def _after(run_dir: RunDir, number: int) -> State:
     attempt = attempts.read(run_dir, number)
     if attempt is None or attempt.code is None:
         return _unattended(run_dir, number)
+    if attempt.code == Exit.DONE and not trained(run_dir):  # `launcher prepare`
+        return State("prepared")
     if attempt.code == Exit.DONE:  # it was done, and is about to go on by a changed recipe
         return State("stopped", "done before, to go on")
     if attempt.code == Exit.SAVED_AND_STOPPED:

@@ -64,12 +64,6 @@ def load(root: Path) -> Job:
     return Job(run_dir, codec.loads(text), dict(read_json(run_dir.placement) or {}))
 
 
-def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_json(value: Any) -> str:
     """sha256 of a value as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

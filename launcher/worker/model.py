@@ -9,6 +9,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from launcher.errors import EnvironmentFault
+from launcher.worker import attention, hub
 from launcher.worker.job import Job
 
 
@@ -19,6 +20,8 @@ def load_model(job: Job, tokenizer: Any) -> Any:
         EnvironmentFault: the model or the adapter cannot be loaded.
     """
     plan = job.plan.model
+    if plan.attn_implementation == attention.SDPA_DOCUMENTS:
+        attention.register()
     local = plan.from_config is not None or job.placed("model") is not None
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -27,11 +30,15 @@ def load_model(job: Job, tokenizer: Any) -> Any:
             dtype=getattr(torch, plan.dtype),
             attn_implementation=plan.attn_implementation,
             trust_remote_code=plan.trust_remote_code,
+            local_files_only=not local and not hub.reachable(),
             quantization_config=BitsAndBytesConfig(**job.plan.quantization) if job.plan.quantization else None,
             **plan.init_kwargs,
         )
     except (OSError, ImportError) as fault:
-        raise EnvironmentFault(f"model `{job.base_model}` cannot be loaded: {str(fault).splitlines()[0]}") from fault
+        message, hint = f"model `{job.base_model}` cannot be loaded: {str(fault).splitlines()[0]}", None
+        if not local and not isinstance(fault, ImportError):
+            message, hint = hub.fault_of("model", job.base_model, fault)
+        raise EnvironmentFault(message, hint=hint) from fault
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     return _with_adapter(job, model) if plan.adapter else model

@@ -1,10 +1,16 @@
-"""`python -m launcher.worker.stage RUN prepare`: stages that run before or after training, as plain processes."""
+"""`python -m launcher.worker.stage RUN STAGE`: what runs before or after training, as plain processes.
+
+`prepare` makes the data; `inspect` writes some of its rows as JSON to standard output. Neither loads torch or its
+family unless it has something to make: a second `prepare` must cost no more than a look.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.runs import attempts
@@ -12,45 +18,77 @@ from launcher.runs.paths import RunDir
 from launcher.worker.faults import Ending, ExitNote, ending_of
 from launcher.worker.process import die_with_parent
 
+_QUIET = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
-def main(root: str, stage: str) -> int:
-    """Run one stage of the run at `root` and leave its note. Returns the exit code: 0, 2 data, 4 environment, 6 other."""
-    if stage != "prepare":
-        _say(f"unknown stage `{stage}`")
-        return 2
+
+def main(root: str, stage: str, *arguments: str) -> int:
+    """Run one stage of the run at `root`. Returns the exit code: 0, 2 data, 4 environment, 6 other."""
+    os.environ.update(_QUIET)
     run_dir = RunDir(Path(root).resolve())
+    if stage == "prepare":
+        return _prepare(run_dir)
+    if stage == "inspect":
+        return _inspect(run_dir, arguments)
+    _say(f"unknown stage `{stage}`")
+    return 2
+
+
+def _prepare(run_dir: RunDir) -> int:
+    """Make the data, and leave a note of how that ended."""
     attempt = int(os.environ.get("LAUNCHER_ATTEMPT", "0")) or max(attempts.numbers(run_dir), default=1)
     note = ExitNote(run_dir.attempt(attempt) / "exit-prepare.json", run_dir.stage_log(attempt, "prepare"), run_dir.root)
-    ending = _prepare(run_dir)
+    ending = _prepared(run_dir)
     note.write(ending.prepare_code, ending)
+    _tell(ending)
+    return ending.prepare_code
+
+
+def _prepared(run_dir: RunDir) -> Ending:
+    try:
+        from launcher.worker import metrics
+        from launcher.worker.data.prepare import prepare
+        from launcher.worker.data.progress import Progress
+        from launcher.worker.job import load
+
+        job = load(run_dir.root)
+        metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
+        made = prepare(job, Progress(_say, run_dir, "prepare"))
+        _say("data is ready" if made else "data is ready (nothing changed)")
+    except Exception as error:  # noqa: BLE001 - every end is reported in the note
+        return _ending(error, run_dir)
+    return Ending("finished")
+
+
+def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
+    """Write rows as JSON. What libraries print goes to standard error: it must not get between."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        from launcher.worker.data.look import look
+        from launcher.worker.job import load
+
+        found = look(load(run_dir.root), rows=int(arguments[0]), source=arguments[1] if len(arguments) > 1 else None)
+    except Exception as error:  # noqa: BLE001 - every end is told
+        ending = _ending(error, run_dir)
+        _tell(ending)
+        return ending.prepare_code
+    with open(answer, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        json.dump(found, file, ensure_ascii=False)
+    return 0
+
+
+def _ending(error: Exception, run_dir: RunDir) -> Ending:
+    ending = ending_of(error, run_dir.root)
+    if ending.cause == "code":
+        traceback.print_exc()
+    return ending
+
+
+def _tell(ending: Ending) -> None:
     if ending.error:
         _say(f"error: {ending.error}")
     if ending.hint:
         _say(f"hint:  {ending.hint}")
-    return ending.prepare_code
-
-
-def _prepare(run_dir: RunDir) -> Ending:
-    try:
-        import datasets
-        import transformers
-
-        from launcher.worker import metrics
-        from launcher.worker.data.prepare import prepare
-        from launcher.worker.job import load
-
-        datasets.disable_progress_bars()
-        transformers.utils.logging.disable_progress_bar()
-        job = load(run_dir.root)
-        metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
-        made = prepare(job, _say)
-        _say("data is ready" if made else "data is ready (nothing changed)")
-    except Exception as error:  # noqa: BLE001 - every end is reported in the note
-        ending = ending_of(error, run_dir.root)
-        if ending.cause == "code":
-            traceback.print_exc()
-        return ending
-    return Ending("finished")
 
 
 def _say(line: str) -> None:

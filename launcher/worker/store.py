@@ -10,8 +10,8 @@ from typing import Any
 
 from launcher.plan import codec
 from launcher.runs import checkpoints, events
-from launcher.runs.files import write_json
-from launcher.worker.job import Job, sha256_file, sha256_json
+from launcher.runs.files import sha256_file, write_json
+from launcher.worker.job import Job, sha256_json
 
 SCHEMA = 1
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")

@@ -167,3 +167,57 @@ def test_a_score_during_training_names_its_step():
     score = {"event": "score", "step": 20, "dataset": "held", "metrics": {"exact_match": 0.25}, "rows": 8}
     assert live.describe({**score, "when": "step"}) == "step 20  held: exact_match 0.25 on 8 rows"
     assert live.describe({**score, "when": "final"}) == "final  held: exact_match 0.25 on 8 rows"
+
+
+PREPARING = [
+    {"event": "attempt", "time": 0.0, "attempt": 1}, {"event": "stage", "time": 0.0, "stage": "prepare", "state": "started"},
+    *({"event": "progress", "time": 1.0 + n, "stage": "prepare", "what": "gsm8k: tokenising", "share": 0.14 * n, "rows": 12_300 * n} for n in range(4)),
+]  # fmt: skip
+
+
+def test_a_run_that_prepares_says_what_and_how_far(tmp_path):
+    """In the table and on its own screen: an hour of tokenising is no hang."""
+    run = look(tmp_path, "new", State("running"), PREPARING, Attempt(1, HERE, 1, 0.0), now=90.0)
+    assert "  preparing 42%  " in screens.runs_table([run])
+    assert screens.run_screen(run).splitlines()[0] == (
+        "new      local · preparing for 1 min 30 s · gsm8k: tokenising ▕████████▍           ▏ 42%"
+    )
+    assert screens.as_json(run)["progress"] == {"what": "gsm8k: tokenising", "share": pytest.approx(0.42)}
+
+
+def test_a_prepared_run_names_the_next_two_commands(tmp_path):
+    """Read some rows, then train."""
+    run = look(tmp_path, "new", State("prepared"), [], Attempt(1, HERE, 1, 0.0, 5.0, 0))
+    assert screens.run_screen(run).splitlines() == [
+        "new      local · prepared",
+        "history  #1 prepared",
+        "next     launcher inspect new (read some rows) · launcher run new (trains)",
+    ]
+
+
+def test_plain_lines_of_a_long_stage_come_every_ten_seconds(capsys, monkeypatch):
+    """Twice a second would bury the rest of the log."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    lines = live.Lines()
+    lines.event({"event": "stage", "stage": "prepare", "state": "started", "time": 0.0})
+    for n in range(1, 61):
+        now[0] = n / 2
+        lines.event({"event": "progress", "time": n / 2, "what": "chat: tokenising", "share": n / 100, "rows": 500 * n})
+    assert capsys.readouterr().err.splitlines() == [
+        "prepare…",
+        "  chat: tokenising  20%  1k rows/s", "  chat: tokenising  40%  1k rows/s", "  chat: tokenising  60%  1k rows/s",
+    ]  # fmt: skip
+
+
+def test_the_bar_of_a_terminal_follows_a_long_stage(monkeypatch):
+    """With the share as a bar; without one, as words alone."""
+    monkeypatch.setattr("rich.live.Live.start", lambda _: None)
+    screen = live.Screen()
+    for event in PREPARING:
+        screen.event(event)
+    bar, words = (next(iter(column.cells)) for column in screen._picture().columns)
+    assert (bar.total, round(bar.completed, 2), words) == (1.0, 0.42, "gsm8k: tokenising  42%  12.3k rows/s")
+    screen.event({"event": "progress", "time": 9.0, "what": "packing", "share": None})
+    bar, words = (next(iter(column.cells)) for column in screen._picture().columns)
+    assert (bar, words) == ("", "packing")

@@ -1,5 +1,6 @@
 """What the local executor makes of its stages: requests, failures, survivors."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import pytest
 
 from launcher.errors import DataError, EnvironmentFault, Exit, RunFailed
 from launcher.executors import local, outcome, processes
-from launcher.runs import events, lock, state
+from launcher.runs import attempts, events, lock, state
 from tests.executors import stages
 from tests.support.until import until
 
@@ -203,3 +204,64 @@ def test_the_evidence_is_the_end_of_the_log(tmp_path):
     log.write_text("\n".join(f"line {n}" for n in range(20)) + "\n\n10%\r100%\n")
     assert outcome.tail(log) == (*(f"line {n}" for n in range(13, 20)), "100%")
     assert outcome.tail(tmp_path / "none") == ()
+
+
+READY = "open(f'{run}/data.json', 'w').write('{}')\nnote('prepare', 0, 'finished')"
+
+
+def test_preparing_alone_runs_no_other_stage_and_the_run_goes_on_from_there(tmp_path):
+    """`launcher prepare` is the first stage of the same run; `launcher run` does not repeat it."""
+    train = "open(f'{run}/trained', 'w').close()\nnote(0, 0, 'finished')"
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("prepare", READY), stages.job("train", train))
+    assert local.prepare(run_dir, Silent()) == Exit.DONE
+    assert state.derive(run_dir) == state.State("prepared")
+    assert not (run_dir.root / "trained").exists()
+    assert not run_dir.done.exists()
+
+    assert local.run(run_dir, Silent()) == Exit.DONE
+    assert (run_dir.root / "trained").exists()
+    said = [(each["stage"], each["state"]) for each in events.read(run_dir.events) if each["event"] == "stage"]
+    assert said == [
+        ("prepare", "started"), ("prepare", "done"), ("prepare", "skipped"), ("train", "started"), ("train", "done"),
+    ]  # fmt: skip
+
+
+def test_data_that_is_ready_needs_no_attempt(tmp_path):
+    """Looking twice must not fill the history of a run."""
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("prepare", READY))
+    plan = json.loads(run_dir.plan.read_text())
+    run_dir.plan.write_text(json.dumps({**plan, "identity": {}}))
+    assert [local.prepare(run_dir, Silent()) for _ in range(3)] == [Exit.DONE] * 3
+    assert attempts.numbers(run_dir) == (1,)
+
+
+def test_a_run_that_changed_hands_is_not_run_by_the_wrong_launcher(tmp_path):
+    """Between the choice and the lock another launcher may have given it another recipe."""
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("prepare", READY))
+    with pytest.raises(local.Superseded):
+        local.run(run_dir, Silent(), identity={"seed": 2})
+    assert attempts.numbers(run_dir) == ()
+    assert local.run(run_dir, Silent(), identity={}) == Exit.DONE
+
+
+SAYS = """
+open(f"{run}/events.jsonl", "a").write('{"event": "progress", "what": "chat: tokenising", "share": 0.5}\\n')
+for _ in range(200):
+    if os.path.exists(f"{run}/seen"):
+        break
+    time.sleep(0.05)
+else:
+    sys.exit("nobody looked")
+"""
+
+
+def test_what_a_stage_says_of_itself_is_shown_while_it_works(tmp_path):
+    """Without it, an hour of tokenising looks like a hang. The stage ends only when it has been seen."""
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("prepare", SAYS + READY))
+
+    class Watching(Silent):
+        def event(self, event):
+            if event.get("share") == 0.5:
+                (run_dir.root / "seen").touch()
+
+    assert local.prepare(run_dir, Watching()) == Exit.DONE

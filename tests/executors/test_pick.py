@@ -1,5 +1,6 @@
 """Which run a command means: the same mathematics continues, other mathematics gets a directory of its own."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -11,7 +12,7 @@ from launcher.errors import DataError, EnvironmentFault, UsageError
 from launcher.executors import folder, pick, prepared
 from launcher.plan import codec
 from launcher.plan.make import Planned
-from launcher.runs import lock, names, record
+from launcher.runs import attempts, events, lock, names, record
 from launcher.runs.paths import RunDir
 from tests.executors import stages
 
@@ -61,6 +62,67 @@ def test_a_changed_recipe_starts_name_2_and_says_what_changed(planned, tmp_path)
     assert pick.by_recipe(runs, planned(seed=1, lr=0.1)).run_dir.name == "tiny"
     assert pick.by_recipe(runs, planned(seed=2, lr=0.1)).run_dir.name == "tiny-2"
     assert pick.by_recipe(runs, planned(seed=3, lr=0.1)).run_dir.name == "tiny-3"
+
+
+def attempted(run_dir, code=0, **event):
+    """One attempt of the plan that stands in the run, and what it did."""
+    attempt = attempts.begin(run_dir)
+    run_dir.attempt_plan(attempt.number).write_text(run_dir.plan.read_text())
+    attempts.end(run_dir, attempt, code)
+    if event:
+        events.append(run_dir.events, **event)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_run_in_which_nothing_was_trained_takes_the_changed_recipe(planned, tmp_path, code):
+    """Preparing, reading the rows and changing the recipe is how a recipe is written; it must not leave NAME-2 to NAME-9."""
+    runs = tmp_path / "runs"
+    first = pick.by_recipe(runs, planned(seed=1)).run_dir
+    attempted(first, code=code, event="stage", stage="prepare", state="done")
+    before = record.read(first)
+    changed = pick.by_recipe(runs, planned(seed=2))
+
+    assert (changed.action, changed.run_dir, changed.differences) == ("update", first, (("seed", 1, 2),))
+    assert codec.loads(first.plan.read_text()).identity == {"seed": 2}
+    assert record.read(first).identity == {"seed": 2}
+    assert (record.read(first).id, record.read(first).changes) == (before.id, ())
+    assert pick.by_recipe(runs, planned(seed=2)).action == "continue"
+
+
+@pytest.mark.parametrize("event", ["step", "eval", "score"])
+def test_a_run_with_history_keeps_its_recipe(planned, tmp_path, event):
+    """A step was made, or the untuned model was measured: what follows belongs to the same experiment."""
+    runs = tmp_path / "runs"
+    first = pick.by_recipe(runs, planned(seed=1)).run_dir
+    attempted(first, code=85, event=event, step=1)
+
+    assert pick.by_recipe(runs, planned(seed=2)).run_dir.name == "tiny-2"
+
+
+def test_a_run_that_another_launcher_is_about_to_start_is_left_to_it(planned, tmp_path):
+    """Three seeds started at once after one `prepare` are three runs: the directory goes to the fastest, not to the last."""
+    runs = tmp_path / "runs"
+    first = pick.by_recipe(runs, planned(seed=1)).run_dir
+    attempted(first)
+    assert pick.by_recipe(runs, planned(seed=2)).action == "update"
+    third = pick.by_recipe(runs, planned(seed=3))
+    assert (third.action, third.run_dir.name) == ("start", "tiny-2")
+
+    other = pick.by_recipe(tmp_path / "other", planned(seed=1)).run_dir
+    attempted(other)
+    with lock.hold(other):
+        assert pick.by_recipe(tmp_path / "other", planned(seed=2)).run_dir.name == "tiny-2"
+
+
+def test_data_that_changed_is_prepared_anew_where_nothing_was_trained_on_it(planned, tmp_path):
+    """There is no experiment yet that other rows would spoil."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    attempted(run_dir)
+    record.write(run_dir, dataclasses.replace(record.read(run_dir), prepared="as it was"))
+    prepare(run_dir, size=99)
+
+    assert pick.by_recipe(tmp_path / "runs", planned(seed=1)).action == "continue"
+    assert record.read(run_dir).prepared is None
 
 
 def test_a_finished_run_is_finished_and_a_locked_one_is_running(planned, tmp_path):
@@ -129,6 +191,7 @@ def test_data_that_changed_after_it_was_prepared_is_refused(planned, tmp_path):
     """A run that went on with other rows would be neither the old experiment nor a new one."""
     run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
     prepare(run_dir, size=99)
+    attempted(run_dir, event="step", step=1)
     with pytest.raises(DataError, match=r"train\.jsonl had 99 bytes and now has 14"):
         pick.by_recipe(tmp_path / "runs", planned(seed=1))
     with pytest.raises(DataError):
@@ -170,3 +233,14 @@ def test_of_an_existing_run_only_paths_can_be_set(given, planned, tmp_path):
     with pytest.raises(UsageError):
         pick.by_run(run_dir, CPU, [given])
     assert run_dir.placement.read_bytes() == before
+
+
+def test_data_of_a_run_for_gpus_can_be_read_where_there_are_none(planned, tmp_path):
+    """A login node prepares what a GPU node trains."""
+    made = planned(seed=1)
+    train = dataclasses.replace(made.plan.jobs[0], processes=4)
+    made = dataclasses.replace(made, plan=dataclasses.replace(made.plan, device="cuda", jobs=(train,)))
+    run_dir = pick.by_recipe(tmp_path / "runs", made).run_dir
+    with pytest.raises(EnvironmentFault, match="is planned for 4 GPUs, this machine has 0"):
+        pick.by_run(run_dir, CPU, ())
+    assert pick.by_run(run_dir, CPU, (), trains=False).action == "continue"

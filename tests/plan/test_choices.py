@@ -81,7 +81,13 @@ def test_every_decision_says_why(tmp_path):
 def test_threads_are_shared_between_the_ranks_of_a_cpu(tmp_path):
     """Two ranks with all cores each would slow one another down."""
     jobs = planning.plan(tmp_path, "launch.processes=2").jobs
-    assert [job.env["OMP_NUM_THREADS"] for job in jobs] == ["2", "1"]
+    assert [job.env["OMP_NUM_THREADS"] for job in jobs] == ["1", "1"]
+
+
+def test_processes_that_prepare_are_those_the_recipe_names(tmp_path):
+    """Left out, the machine that prepares decides: it may be another than the one that trains."""
+    assert "LAUNCHER_NUM_PROC" not in planning.plan(tmp_path).jobs[0].env
+    assert planning.plan(tmp_path, "data.num_proc=3").jobs[0].env["LAUNCHER_NUM_PROC"] == "3"
 
 
 def test_threads_that_wait_do_not_spin(tmp_path):

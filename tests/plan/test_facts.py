@@ -1,5 +1,6 @@
 """Data files and model configurations as found on this machine."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import EnvironmentFault, RecipeErrors
-from launcher.plan import data_files
+from launcher.plan import data_files, data_rows, facts
 from launcher.plan.facts import gather
 from launcher.plan.model_facts import from_hub
 from tests.support import planning, tiny
@@ -23,14 +24,14 @@ def test_rows_are_counted_line_by_line(tmp_path):
     """Blank lines hold no row, and a last line needs no newline."""
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n\n{"text": "b"}\n   \n{"text": "c"}')
-    assert data_files.count_rows(path) == data_files.Count(3, exact=True)
+    assert data_rows.count_rows(path) == data_rows.Count(3, exact=True)
 
 
 def test_csv_rows_may_hold_newlines(tmp_path):
     """Counting lines would find 5."""
     path = tmp_path / "rows.csv"
     path.write_text('prompt,completion\n"a\nb",c\nd,"e\nf"\n')
-    assert data_files.count_rows(path) == data_files.Count(2, exact=True)
+    assert data_rows.count_rows(path) == data_rows.Count(2, exact=True)
 
 
 @pytest.mark.parametrize("text", ['[{"text": "a"}, {"text": "b"}]', '{"text": "a"}\n{"text": "b"}\n'])
@@ -38,7 +39,7 @@ def test_json_may_be_a_list_or_lines(tmp_path, text):
     """Both are called .json in the wild."""
     path = tmp_path / "rows.json"
     path.write_text(text)
-    assert data_files.count_rows(path) == data_files.Count(2, exact=True)
+    assert data_rows.count_rows(path) == data_rows.Count(2, exact=True)
 
 
 def test_large_files_are_extrapolated_and_say_so(tmp_path, monkeypatch):
@@ -46,21 +47,79 @@ def test_large_files_are_extrapolated_and_say_so(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
     row = '{"text": "0123456789"}\n'
     path.write_text(row * 1000)
-    monkeypatch.setattr(data_files, "_COUNT_BYTES", len(row) * 500)
-    monkeypatch.setattr(data_files, "_HEAD_BYTES", len(row) * 100)
-    assert data_files.count_rows(path) == data_files.Count(1000, exact=False)
+    monkeypatch.setattr(data_rows, "_COUNT_BYTES", len(row) * 500)
+    monkeypatch.setattr(data_rows, "_HEAD_BYTES", len(row) * 100)
+    assert data_rows.count_rows(path) == data_rows.Count(1000, exact=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("rows.jsonl", b'{"text": "a"}\n\n{"text": "b"}'),
+        ("rows.ndjson", b'{"text": "a"}\n{"text": "b"}\n'),
+        ("array.jsonl", b'[{"text": "a"},\n{"text": "b"}]'),
+        ("rows.csv", b'text\n"a\n"\nb\n'),
+        ("rows.tsv", b"text\tn\na\t1\nb\t2\n"),
+        ("rows.txt", b"a\n\n b\n"),
+    ],
+)
+@pytest.mark.parametrize("packed", ["", ".gz", "by its contents"])
+def test_rows_of_every_kind_of_text_are_counted_and_looked_at(tmp_path, name, rows, packed):
+    """Two rows each; what is packed with gzip is unpacked, whatever its name."""
+    path = tmp_path / (name + packed if packed == ".gz" else name)
+    path.write_bytes(gzip.compress(rows) if packed else rows)
+    assert data_rows.count_rows(path) == data_rows.Count(2, exact=True)
+    assert [row["text"].strip() for row in data_rows.sample_rows(path)] == ["a", "b"]
+
+
+def test_a_large_packed_file_is_extrapolated_and_says_so(tmp_path, monkeypatch):
+    """100,000 numbered rows, of which the first half is counted. Rows compress alike, and gzip reads ahead: within a tenth."""
+    path = tmp_path / "rows.jsonl.gz"
+    text = "".join(f'{{"text": "row {number * 7919 % 99991}"}}\n' for number in range(100_000))
+    path.write_bytes(gzip.compress(text.encode()))
+    monkeypatch.setattr(data_rows, "_COUNT_BYTES", len(text) // 2)
+    found = data_rows.count_rows(path)
+    assert not found.exact
+    assert abs((found.rows or 0) - 100_000) < 10_000
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.jsonl.zst"])
+def test_what_needs_a_reader_is_planned_without_its_rows(tmp_path, name):
+    """The base install has no pyarrow. `prepare` counts."""
+    (tmp_path / name).write_bytes(b"PAR1" + b"\0" * 9 + b"PAR1" if name == "rows.parquet" else b"\x28\xb5\x2f\xfd\0")
+    found = sources(tmp_path, f"data.datasets.sums.path={name}")["sums"]
+    assert (found.rows, found.rows_exact, found.tokens_per_row) == (None, False, None)
+
+
+def test_many_files_are_extrapolated_by_size(tmp_path, monkeypatch):
+    """Two files of 3 rows are counted, the other two weigh as much."""
+    monkeypatch.setattr(data_rows, "_MOST_COUNTED", 2)
+    files = [tmp_path / f"{number}.jsonl" for number in range(4)]
+    for file in files:
+        file.write_text('{"text": "a"}\n' * 3)
+    assert data_rows.count_all(files) == data_rows.Count(12, exact=False)
+
+
+def test_very_many_files_are_worth_a_word(tmp_path, monkeypatch):
+    """D59: each is opened, stored and hashed."""
+    monkeypatch.setattr(facts, "_MANY_FILES", 3)
+    for number in range(4):
+        tiny.jsonl(tmp_path / f"part-{number}.jsonl", tiny.words(2))
+    assert sources(tmp_path, "data.datasets.sums.path=part-*.jsonl")["sums"].notes == (
+        "data `sums`: 4 files, each opened and hashed before training; joined into fewer they are read faster",
+    )
 
 
 def test_tokens_are_guessed_from_the_columns_that_are_used(tmp_path):
     """8 + 4 characters are 3 tokens; the id column is not read, and 40 characters are cut at 5 tokens."""
     rows = [{"id": "x" * 1000, "q": "12345678", "a": "1234"}, {"id": "", "q": "1" * 40, "a": ""}]
-    assert data_files.tokens_per_row(rows, ("q", "a"), max_length=5) == (3 + 5) / 2
+    assert data_rows.tokens_per_row(rows, ("q", "a"), max_length=5) == (3 + 5) / 2
 
 
 def test_conversations_count_their_contents_only():
     """Role names are template text. 8 + 4 characters."""
     row = {"messages": [{"role": "user", "content": "12345678"}, {"role": "assistant", "content": "1234"}]}
-    assert data_files.tokens_per_row([row], ("messages",), max_length=100) == 3
+    assert data_rows.tokens_per_row([row], ("messages",), max_length=100) == 3
 
 
 def test_a_glob_is_expanded_in_order(tmp_path):
@@ -81,6 +140,92 @@ def test_a_folder_stands_for_its_data_files(tmp_path):
     path = "data.datasets.sums.path=./set"
     assert sources(tmp_path, path)["sums"].rows == 9
     assert sources(tmp_path, path, "data.datasets.sums.data_files=b.jsonl")["sums"].rows == 5
+
+
+def test_a_folder_that_datasets_wrote_is_its_arrow_files(tmp_path):
+    """`save_to_disk` writes two JSON files about the rows beside them."""
+    (tmp_path / "set").mkdir()
+    for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json"):
+        (tmp_path / "set" / name).write_text("{}")
+    assert data_files.expand(str(tmp_path / "set")) == (tmp_path / "set" / "data-00000-of-00001.arrow",)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/train.jsonl", "https://host/a/train.parquet", "file:///data/*.csv"])
+def test_a_url_is_left_to_the_run(tmp_path, url):
+    """The plan asks no network, so it knows neither rows nor files."""
+    made = planning.planned(tmp_path, sets=[f"data.datasets.sums.path={url}"])
+    assert made.plan.estimate.rows is None
+    assert made.plan.data.sources[0].path == url
+    assert "data.sums" not in made.placement
+
+
+def test_a_url_has_no_hub_keys(tmp_path):
+    (said,) = fault(tmp_path, "data.datasets.sums.path=s3://bucket/train.jsonl", "data.datasets.sums.split=test")
+    assert "data.datasets.sums.split: `test`: a URL has no split" in said
+
+
+def test_a_url_is_written_in_the_recipe(tmp_path):
+    """The worker reads the plan, which holds what the recipe wrote."""
+    cluster = dataclasses.replace(planning.CPU, paths={"data": "s3://bucket"})
+    with pytest.raises(RecipeErrors) as caught:
+        sources(tmp_path, "data.datasets.sums.path=${data}/train.jsonl", cluster=cluster)
+    (said,) = planning.faults(caught.value)
+    assert said.endswith(
+        "`${data}/train.jsonl` stands for the URL `s3://bucket/train.jsonl`\nhint: write the URL in the recipe"
+    )
+
+
+def test_a_glob_that_matches_what_is_no_data_lists_it(tmp_path):
+    """D46: a half-written copy, a file without rows, the state of a checkpoint."""
+    (tmp_path / "out/checkpoint-5").mkdir(parents=True)
+    for name in ("out/a.jsonl", "out/a.jsonl.tmp", "out/checkpoint-5/trainer_state.json"):
+        tiny.jsonl(tmp_path / name, tiny.words(2))
+    (said,) = fault(tmp_path, "data.datasets.sums.path=out/**")
+    assert said.endswith(
+        f"{tmp_path}/out/** matches 3 files, of which 2 hold no rows: {tmp_path}/out/a.jsonl.tmp, "
+        f"{tmp_path}/out/checkpoint-5/trainer_state.json\n"
+        "hint: write a narrower pattern; data files end in .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow; "
+        "text also as .gz and .zst"
+    )
+    assert sources(tmp_path, "data.datasets.sums.path=out/checkpoint-5/*.json")["sums"].rows == 2
+
+
+EVAL = "data.eval_datasets=[{label: dev, path: PATH, columns: {prompt: question, completion: answer}}]"
+
+
+@pytest.mark.parametrize("path", ["train.jsonl", "link.jsonl", "t*.jsonl"])
+def test_what_is_trained_is_not_measured(tmp_path, path):
+    """D47: the same file, whatever it is called."""
+    planning.recipe(tmp_path)
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "train.jsonl")
+    (said,) = fault(tmp_path, EVAL.replace("PATH", path))
+    name = tmp_path / ("link.jsonl" if path == "link.jsonl" else "train.jsonl")
+    assert said.endswith(
+        f"is trained and measured: {name} is also read by data.datasets.sums\n"
+        "hint: replace `path` by `from: sums` and `fraction: 0.1`: those rows are held out of training"
+    )
+
+
+def test_holding_out_as_the_hint_says_works(tmp_path):
+    """A hint is only given when it does."""
+    assert "sums" in sources(tmp_path, "data.eval_datasets=[{label: dev, from: sums, fraction: 0.1}]")
+
+
+def test_the_same_hub_set_is_not_measured_either_but_another_split_is(tmp_path):
+    """What has no file is told apart by its name, split and revision."""
+    hub = "{label: LABEL, path: me/mine, split: SPLIT}"
+    train = f"data.datasets=[{hub.replace('LABEL', 'a').replace('SPLIT', 'train')}]"
+    dev = f"data.eval_datasets=[{hub.replace('LABEL', 'dev')}]"
+    assert "me/mine is also read by data.datasets.a" in fault(tmp_path, train, dev.replace("SPLIT", "train"))[0]
+    assert set(sources(tmp_path, train, dev.replace("SPLIT", "test"))) == {"a", "dev"}
+
+
+def test_what_is_trained_twice_is_worth_a_word(tmp_path):
+    """It may be meant; a mixture can weigh a file without being told twice."""
+    one = "{label: LABEL, path: train.jsonl, columns: {prompt: question, completion: answer}}"
+    found = sources(tmp_path, f"data.datasets=[{one.replace('LABEL', 'a')}, {one.replace('LABEL', 'b')}]")
+    assert found["a"].notes == ()
+    assert found["b"].notes == (f"data `b`: {tmp_path}/train.jsonl is also read by `a`",)
 
 
 def fault(folder, *sets):
@@ -166,14 +311,23 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("empty.jsonl", "is empty"),
+        ("empty.jsonl", "is empty: 0 rows"),
         ("rows.xml", "suffix `.xml`"),
         ("dangling.jsonl", "is a link to"),
-        ("*.parquet", "no file"),
+        ("*.arrow", "no file"),
         ("list.json", "is not JSON"),
-        ("packed.jsonl", "compressed with gzip"),
-        ("wide.jsonl", "in UTF-16"),
+        ("loop.jsonl", "is a link that leads back to itself"),
+        ("round/rows.jsonl", "lies behind a link that leads back to itself"),
+        ("packed.jsonl.zst", "is not compressed with zstd"),
+        ("torn.jsonl.gz", "its gzip data is cut or damaged"),
+        ("torn.parquet", "looks cut: it does not end with PAR1"),
+        ("page.parquet", "is no parquet file: it does not start with PAR1"),
+        ("wide.jsonl", "is in UTF-16, not UTF-8"),
         ("header.csv", "no rows"),
+        (
+            "wide.csv",
+            "wide.csv:1: the header is one column, `a;b`: its cells are apart by `;`, and commas were expected",
+        ),
         ("blank.jsonl", "no rows"),
         ("x" * 300 + ".jsonl", "File name too long"),
     ],
@@ -183,9 +337,15 @@ def test_unusable_files_are_refused(tmp_path, name, says):
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "rows.xml").write_text("<a/>")
     (tmp_path / "list.json").write_text('[{"text": "a"},')
-    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(b'{"text": "a"}'))
+    (tmp_path / "packed.jsonl.zst").write_bytes(gzip.compress(b'{"text": "a"}'))
+    (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}')[:-9])
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1" + b"\0" * 99)
+    (tmp_path / "page.parquet").write_text("<!doctype html>")
+    (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
+    (tmp_path / "round").symlink_to(tmp_path / "round")
     (tmp_path / "wide.jsonl").write_text('{"text": "a"}', encoding="utf-16")
     (tmp_path / "header.csv").write_text("text\n")
+    (tmp_path / "wide.csv").write_text("a;b\n1;2\n")
     (tmp_path / "blank.jsonl").write_text("\n \n")
     (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "gone.jsonl")
     assert says in fault(tmp_path, f"data.datasets.sums.path={tmp_path / name}")[0]
@@ -226,8 +386,6 @@ def test_what_only_a_run_needs_is_kept_for_it(tmp_path):
 
 def test_a_defined_folder_is_used(tmp_path):
     """The same recipe, with the cluster's folder."""
-    import dataclasses
-
     cluster = dataclasses.replace(planning.CPU, paths={"data": str(tmp_path)})
     assert sources(tmp_path, "data.datasets.sums.path=${data}/train.jsonl", cluster=cluster)["sums"].rows == 100
 

@@ -83,7 +83,8 @@ def test_how_it_runs_saves_measures_or_reports_is_not(tmp_path, change):
 
 def test_an_eval_file_of_its_own_is_not_part_of_the_training(tmp_path):
     """Only held-out rows are taken from the training data."""
-    extra = "data.eval_datasets=[{label: held_out, from: sums, fraction: 0.1}, {label: faq, path: train.jsonl, columns: {prompt: question, completion: answer}}]"
+    planning.tiny.jsonl(tmp_path / "faq.jsonl", planning.tiny.words(10, seed=3))
+    extra = "data.eval_datasets=[{label: held_out, from: sums, fraction: 0.1}, {label: faq, path: faq.jsonl, columns: {prompt: question, completion: answer}}]"
     assert identity(tmp_path, extra) == identity(tmp_path)
 
 

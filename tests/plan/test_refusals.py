@@ -20,17 +20,13 @@ data:
     - {label: more, path: train.jsonl, columns: {prompt: question, completion: answer}}
   eval_datasets:
     - {label: held_out, from: sums, fraction: 0.1}
-    - {label: faq, path: train.jsonl, columns: {prompt: question, completion: answer}}
+    - {label: faq, path: faq.jsonl, columns: {prompt: question, completion: answer}}
 training: {global_batch_size: 16}
 evaluation: {eval_steps: 3, generate: [{dataset: faq}]}
 """
 REFUSED = [
     "model.add_tokens=[<a>]",
     "quantization={load_in_8bit: true}",
-    "data.datasets.sums.max_epochs=2",
-    "data.mixture.unit=rows",
-    "data.mixture.temperature=2.0",
-    "data.mixture.stopping_strategy=all_exhausted",
     "sharding.strategy=fsdp2",
     "sharding.strategy=zero3",
     "sharding.offload=params",
@@ -79,6 +75,17 @@ EFFECTIVE = {
     "data.datasets.sums.format": "messages",
     "data.datasets.sums.columns": "{prompt: answer, completion: question}",
     "data.datasets.sums.max_rows": "50",
+    "data.datasets.sums.min_tokens": "5",
+    "data.datasets.sums.max_tokens": "500",
+    "data.datasets.sums.max_epochs": "2",
+    "data.eval_datasets.held_out.group_by": "question",
+    "data.mixture.unit": "rows",
+    "data.mixture.temperature": "2.0",
+    "data.mixture.stopping_strategy": "all_exhausted",
+    "data.max_cut_fraction": "0.5",
+    "data.deduplicate": "none",
+    "data.decontaminate": "false",
+    "data.num_proc": "3",
     "data.eval_datasets.held_out.from": "more",
     "data.eval_datasets.held_out.fraction": "0.2",
     "data.eval_datasets.faq.max_rows": "5",
@@ -128,15 +135,16 @@ ELSEWHERE = {
     "model.from_config": "tests/plan/test_facts.py",
     "quantization.load_in_4bit": "false alone is refused by the recipe",
     "quantization.load_in_8bit": "refused above",
-    "data.datasets.weight": "refused below: every source needs one",
+    "data.datasets.weight": "below: every source needs one",
     "launch.processes": "ranks on a CPU: tests/plan/test_choices.py",
 }
 
 
 def made(folder, *sets: str) -> Planned:
     (folder / "template.jinja").write_text("{{ messages }}")
-    if not (folder / "other.jsonl").exists():
-        planning.tiny.jsonl(folder / "other.jsonl", planning.tiny.words(30))
+    for name in ("other", "faq"):
+        if not (folder / f"{name}.jsonl").exists():
+            planning.tiny.jsonl(folder / f"{name}.jsonl", planning.tiny.words(30, seed=len(name)))
     return planning.planned(folder, RECIPE, sets, GPUS)
 
 
@@ -172,12 +180,22 @@ def test_an_existing_adapter_is_trained_on_as_lora(tmp_path):
     assert (plan.method, plan.model.adapter, plan.peft) == ("lora", "me/mine", None)
 
 
-def test_weights_are_refused_at_every_source(tmp_path):
-    """All faults come together."""
+def test_every_refusal_comes_at_once(tmp_path):
+    """One round trip."""
     with pytest.raises(RecipeErrors) as caught:
-        made(tmp_path, "data.datasets.sums.weight=0.5", "data.datasets.more.weight=0.5", "export.merge=true")
-    keys = [error.key for error in caught.value.errors]
-    assert keys == ["data.datasets.sums.weight", "data.datasets.more.weight", "export.merge"]
+        made(tmp_path, "sharding.offload=params", "export.merge=true")
+    assert [error.key for error in caught.value.errors] == ["sharding.offload", "export.merge"]
+
+
+def test_weights_change_the_plan(tmp_path):
+    """And the estimate: 100 rows of each at one to three take 100 and 33."""
+    text = RECIPE.replace("label: more, path: train.jsonl", "label: more, path: other.jsonl")
+    planning.tiny.jsonl(tmp_path / "other.jsonl", planning.tiny.words(100, seed=3))
+    planning.tiny.jsonl(tmp_path / "faq.jsonl", planning.tiny.words(30, seed=5))
+    sets = ("data.datasets.sums.weight=1", "data.datasets.more.weight=3", "data.eval_datasets=[]", "evaluation=null")
+    plan = planning.planned(tmp_path, text, (*sets, "data.mixture.unit=rows"), GPUS).plan
+    assert [source.weight for source in plan.data.sources] == [1.0, 3.0]
+    assert [round(each.epochs * each.left) for each in plan.estimate.sources] == [33, 100]
 
 
 @pytest.mark.parametrize("key", EFFECTIVE)

@@ -25,6 +25,10 @@ def resolved(folder, value, **names):
         ("${data}", "/site"),
         ("org/name", "org/name"),
         ("name", "name"),
+        ("s3://bucket/x.jsonl", "s3://bucket/x.jsonl"),
+        ("https://host/x?a=1", "https://host/x?a=1"),
+        ("rows.tsv", "{0}/rows.tsv"),
+        ("rows.arrow", "{0}/rows.arrow"),
         ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
     ],
 )
@@ -34,6 +38,11 @@ def test_paths_are_absolute_and_hub_ids_are_left(tmp_path, value, expected):
     got = resolved(tmp_path / "r", value, data="/site")
     assert got == expected.format(tmp_path / "r", tmp_path)
     assert is_local(got) == got.startswith("/")
+
+
+def test_only_data_is_read_from_an_address(tmp_path):
+    """A model is loaded by libraries that know folders and the hub."""
+    assert "is an address" in fault(tmp_path, SHORT.replace("org/name", "s3://bucket/model")).message
 
 
 def test_what_looks_like_a_hub_id_is_a_folder_when_it_is_there(tmp_path):
@@ -65,7 +74,6 @@ def test_names_stand_for_a_folder_or_are_refused(tmp_path, names, part):
         ("${da${ta}}", "no name `${ta}`"),
         ("${}", "starts no"),
         ("", "is no path"),
-        ("s3://bucket/x.jsonl", "is an address"),
     ],
 )
 def test_only_the_clusters_names_stand_in_paths(tmp_path, value, part):

@@ -11,6 +11,7 @@ from typing import Any
 from launcher.plan.types import Decision, SourcePlan
 from launcher.runs import files
 from launcher.runs.paths import RunDir
+from tests.render import facts
 from tests.support import tiny
 
 START = 1_795_000_000.0
@@ -70,12 +71,9 @@ def written(
     run.events.write_text("".join(json.dumps(event) + "\n" for event in seen))
     for when, found in (evals or {}).items():
         files.write_json(run.evals / f"{when}.json", found)
-    train = {
-        "rows": 6400, "fillers": 0, "tokens": 1_200_000, "trained_tokens": 640_000,
-        "sources": {"support": {"rows": 5400, "tokens": 1_000_000, "truncated": 12, "dropped": 3}, "general": {"rows": 1000, "tokens": 200_000, "truncated": 0, "dropped": 0}},
-    }  # fmt: skip
-    held_out = {"rows": 100, "fillers": 0, "tokens": 9000, "trained_tokens": 4000, "sources": {}}
-    files.write_json(run.data_facts, {"schema": 1, "sets": {"train": train, "eval-sums": held_out}})
+    files.write_json(run.data_facts, facts.PACKED)
+    run.bad_rows.write_text("".join(json.dumps(each) + "\n" for each in facts.BAD))
+    run.removed_rows.write_text("".join(json.dumps(each) + "\n" for each in facts.REMOVED))
     return run
 
 

@@ -21,11 +21,11 @@ def test_the_training_job_is_one_torchrun_line(tmp_path):
     assert shell_lines(train, "runs/small", "python") == [f"OMP_NUM_THREADS=1 {expected}"]
 
 
-def test_preparing_is_one_process_of_all_cores(tmp_path):
+def test_preparing_is_one_command(tmp_path):
     """Tokenising comes before any GPU is held."""
     prepare = planning.plan(tmp_path).jobs[0]
     assert command(prepare, "RUN", "py") == ["py", "-m", "launcher.worker.stage", "RUN", "prepare"]
-    assert prepare.env == {"OMP_NUM_THREADS": "2"}
+    assert prepare.env == {"OMP_NUM_THREADS": "1"}
 
 
 def test_more_nodes_give_one_line_for_each(tmp_path):

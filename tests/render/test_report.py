@@ -11,7 +11,7 @@ from launcher.render.chart import Line, chart, smoothed, thinned, ticks
 from launcher.render.report import html
 from launcher.runs import files, lock, names
 from launcher.runs.paths import RunDir
-from tests.render import runs
+from tests.render import facts, runs
 from tests.support import golden
 
 VOID = {"meta", "br", "link", "img"}
@@ -52,7 +52,7 @@ def test_the_page_of_a_finished_run(tmp_path):
     """Verdict, figures, curves, scores, answers, decisions, data, attempts, versions and what to type next."""
     page = Page(html(runs.finished(tmp_path)))
 
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 4 + 2 * (2 + 3)  # loss and rate; mix and packing, three histograms
     for words in (
         "done",
         "800 of 800 steps",
@@ -61,7 +61,10 @@ def test_the_page_of_a_finished_run(tmp_path):
         "sums loss 6.000 0.410 -5.590",
         "What is 3 plus 1?",
         "training.activation_checkpointing off there is no GPU memory to save",
-        "support 5,400 1,000,000 12 3",
+        "support 3,058 1,861,468 70.0 % 70.0 % 1.00 54 %",
+        "support 3,100 2 bad, 12 duplicates, 8 in an eval set, 20 held out",
+        "support support.jsonl:2 duplicate: support.jsonl:1",
+        "82 optimizer steps in all: below 100 a model hardly learns",
         "20k of 1M parameters (2.00%)",
         "trl 1.16.0",
         "1 2026-11-18 11:06 UTC 30 min node-1 450 killed",
@@ -96,10 +99,9 @@ def test_what_people_and_models_write_stays_text(tmp_path):
     run.plan.write_text(json.dumps(plan))
     seen = [{"event": "eval", "step": 4, "dataset": runs.EVIL, "loss": 1.0}, {"event": "warning", "message": runs.EVIL}]
     run.events.write_text(run.events.read_text() + "".join(json.dumps(event) + "\n" for event in seen))
-    files.write_json(
-        run.data_facts,
-        {"sets": {runs.EVIL: {"rows": 1, "sources": {runs.EVIL: {}}}}},
-    )
+    renamed = json.dumps(facts.PACKED).replace("support", runs.EVIL).replace("faq", runs.EVIL)
+    run.data_facts.write_text(renamed)
+    run.bad_rows.write_text(json.dumps({"source": runs.EVIL, "place": runs.EVIL, "reason": runs.EVIL, "of": runs.EVIL}))
     runs.attempt(run, 2, code=6, error=runs.EVIL)
     text = html(run)
 
@@ -144,6 +146,7 @@ def test_whatever_is_missing_is_left_out(tmp_path, known):
     run.root.mkdir()
     if known == "plan":
         run = runs.written(tmp_path, [], name="planned")
+        run.data_facts.unlink()
     if known == "torn":
         run.plan.write_text('{"schema": 1, "na')
         run.events.write_text('{"event": "step", "step": 3, "loss": NaN}\n{"event": "st')

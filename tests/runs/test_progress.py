@@ -62,3 +62,18 @@ def test_healing_leaves_whole_files_alone(tmp_path):
         (tmp_path / "e").write_text(text)
         events.heal(tmp_path / "e")
         assert (tmp_path / "e").read_text() == text
+
+
+def test_a_long_stage_says_what_it_does_how_far_it_is_and_how_fast():
+    """600 rows in 2 s are 300 a second; another source starts its own count; the end of the stage ends it."""
+    start = {"event": "stage", "time": 0.0, "stage": "prepare", "state": "started"}
+    told = [
+        {"event": "progress", "time": 1.0 + n, "what": "chat: tokenising", "share": n / 4, "rows": 300 * n}
+        for n in range(3)
+    ]
+    seen = progress([start, *told])
+    assert (seen.stage, seen.what, seen.share, seen.rows_per_s) == ("prepare", "chat: tokenising", 0.5, 300.0)
+    seen.add({"event": "progress", "time": 4.0, "what": "code: tokenising", "share": None, "rows": 5})
+    assert (seen.what, seen.share, seen.rows_per_s) == ("code: tokenising", None, None)
+    seen.add({"event": "stage", "time": 5.0, "stage": "prepare", "state": "done"})
+    assert (seen.stage, seen.what, seen.rows_per_s) == (None, None, None)

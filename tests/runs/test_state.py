@@ -2,7 +2,7 @@
 
 import json
 
-from launcher.runs import attempts, lock, state
+from launcher.runs import attempts, events, lock, state
 from launcher.runs.paths import RunDir
 
 
@@ -56,3 +56,16 @@ def test_attempts_are_numbered_on_and_ignore_foreign_folders(tmp_path):
         (tmp_path / "attempts" / name).mkdir(parents=True)
     assert attempts.begin(run_dir).number == 10
     assert attempts.numbers(run_dir) == (2, 9, 10)
+
+
+def test_a_run_whose_data_was_made_and_nothing_else_is_prepared(tmp_path):
+    """One step or one measurement makes it a run with history."""
+    run_dir = RunDir(tmp_path)
+    attempts.end(run_dir, attempts.begin(run_dir), 0)
+    assert state.derive(run_dir) == state.State("prepared")
+    assert not state.trained(run_dir)
+    events.append(run_dir.events, "progress", stage="prepare", what="chat: tokenising", share=0.5)
+    assert not state.trained(run_dir)
+    events.append(run_dir.events, "eval", step=0, dataset="held_out", loss=3.0)
+    assert state.trained(run_dir)
+    assert state.derive(run_dir).name == "stopped"

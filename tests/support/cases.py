@@ -134,6 +134,26 @@ def optimizer_settings(checkpoint: str) -> list[dict[str, Any]]:
     return [{name: value for name, value in group.items() if name != "params"} for group in groups]
 
 
+def borders(folder: str, rows: list[list[str]]) -> dict[str, list[int]]:
+    """Where the completion of each (prompt, completion) begins, as the encoder finds it, and by TRL's rule: tokenising both."""
+    from transformers import AutoTokenizer
+    from trl.data_utils import common_prefix_length
+
+    from launcher.worker.data.chat import ChatTemplate
+    from launcher.worker.data.encode import Encoded, Encoder
+    from launcher.worker.data.examples import Pair
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    made = Encoder(tokenizer, ChatTemplate(tokenizer)).encode([Pair(*row) for row in rows], "completion")
+    end = tokenizer.eos_token
+    return {
+        "ours": [row.spans[0][0] if isinstance(row, Encoded) else -1 for row in made],
+        "theirs": [
+            common_prefix_length(tokenizer(p)["input_ids"], tokenizer(p + c + end)["input_ids"]) for p, c in rows
+        ],
+    }
+
+
 def embedding(run_dir: str, token: str) -> dict[str, int]:
     """The id of a token in the result's tokenizer, and the number of rows in the result's embedding."""
     from safetensors.torch import load_file

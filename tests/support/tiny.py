@@ -19,6 +19,7 @@ from launcher.plan.types import (
     Estimate,
     EvaluationPlan,
     GeneratePlan,
+    MixturePlan,
     ModelPlan,
     Plan,
     SourcePlan,
@@ -113,6 +114,19 @@ def tokenizer(
     return folder
 
 
+def add_bos(folder: Path) -> None:
+    """Have the tokenizer in `folder` begin each text with `<|endoftext|>`, as Llama's does with its own token."""
+    from tokenizers import Tokenizer, processors
+
+    fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", fast.token_to_id("<|endoftext|>"))]
+    )
+    fast.save(str(folder / "tokenizer.json"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<|endoftext|>"}))
+
+
 def model(folder: Path, *, seed: int = 0, with_tokenizer: bool = True, **changes: Any) -> Path:
     """A Qwen3 model with random weights (about 0.4 MB), its tokenizer beside it; `changes` go into its config."""
     import numpy as np
@@ -173,6 +187,11 @@ NF4: dict[str, Any] = {
 }
 
 
+def held_out(label: str, fraction: float, **more: Any) -> tuple[SourcePlan, ...]:
+    """An eval set that is held out from all sources."""
+    return (SourcePlan(label, None, held_out_from="all", fraction=fraction, **more),)
+
+
 def plan(
     *,
     peft: dict[str, Any] | None = None,
@@ -200,8 +219,11 @@ def plan(
     per_device = per_device or global_size // world_size
     batch = Batch(global_size, per_device, global_size // (per_device * world_size), world_size)
     checkpoint = CheckpointPlan(save_steps, keep, None)
+    chosen = dict(data or {})
+    sources = chosen.pop("sources", (source or SourcePlan("train", "train.jsonl"),))
+    mixture = chosen.pop("mixture", {})
     data_plan = DataPlan(
-        sources=(source or SourcePlan("train", "train.jsonl"),),
+        sources=sources,
         eval_sources=eval_sources,
         **{
             "max_length": 64,
@@ -210,8 +232,8 @@ def plan(
             "loss_on": "auto",
             "on_bad_row": "stop",
             "max_bad_fraction": 0.01,
-            "seed": 42,
-            **(data or {}),
+            "mixture": MixturePlan(**mixture),
+            **chosen,
         },
     )
     evaluation = EvaluationPlan(eval_steps, 8, generate, generate_steps)
@@ -225,7 +247,7 @@ def plan(
         **(trainer or {}),
     }
     return Plan(
-        schema=1,
+        schema=2,
         launcher_version="0.1.0",
         name="tiny",
         task="sft",

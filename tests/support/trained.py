@@ -24,9 +24,10 @@ def run_dir(root: Path, plan: Plan, rows: list[dict[str, Any]], **placement: str
     return run
 
 
-def prepare(run: RunDir, *, code: int = 0) -> dict[str, Any]:
+def prepare(run: RunDir, *, code: int = 0, env: Mapping[str, str | None] | None = None) -> dict[str, Any]:
     """Run the stage `prepare`; returns its note after checking the exit code."""
-    result = warm.run("tests.support.cases:prepare", {"run_dir": str(run.root)}, env={"LAUNCHER_ATTEMPT": "1"})
+    variables = {"LAUNCHER_ATTEMPT": "1", **(env or {})}
+    result = warm.run("tests.support.cases:prepare", {"run_dir": str(run.root)}, env=variables)
     note = dict(json.loads((run.attempt(1) / "exit-prepare.json").read_text()))
     assert result.value == code == note["code"], result.logs[0]
     return note
@@ -54,6 +55,17 @@ def kill_at(run: RunDir, job: warm.Job, step: int) -> None:
     job.kill()
     codes = set(job.wait().codes)
     assert codes == {-9}, f"the run was over before it could be killed: {codes}"
+
+
+def facts(run: RunDir) -> dict[str, Any]:
+    """`data.json`."""
+    return dict(json.loads(run.data_facts.read_text()))
+
+
+def texts(run: RunDir, label: str) -> list[str]:
+    """The prepared rows of one set as text, without marks."""
+    rows = warm.run("tests.support.cases:marked", {"run_dir": str(run.root), "label": label}).value
+    return [row.replace("⟦", "").replace("⟧", "") for row in rows]
 
 
 def losses(run: RunDir) -> list[float]:

@@ -40,6 +40,8 @@ PRELOAD = (
     "bitsandbytes",
     "datasets",
     "accelerate",
+    "trl.chat_template_utils",
+    "pyarrow.parquet",
 )
 
 

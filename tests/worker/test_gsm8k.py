@@ -62,7 +62,7 @@ def test_every_row_is_prepared(whole: RunDir):
 
     assert train["rows"] + held_out["rows"] == ROWS == sum(1 for _ in open_source(whole))
     assert held_out["rows"] == HELD_OUT
-    assert train["sources"]["gsm8k"]["dropped"] == 0
+    assert facts["sources"]["gsm8k"]["bad"] == facts["sources"]["gsm8k"]["contaminated"] == 0
     assert (train["rows"] + train["fillers"]) % 16 == 0
     assert facts["steps_per_epoch"] == 458  # 7,324 rows and 4 fillers, 16 to a step
 

@@ -1,68 +1,94 @@
-"""The stage `prepare`: from data files to the rows a trainer maps, once per run, before any accelerator is held."""
+"""The stage `prepare`: from data files to the rows a trainer maps, once for their contents, before any accelerator is held."""
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import shutil
-from collections.abc import Sequence
+import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from launcher.plan.types import SourcePlan
+from launcher.errors import EnvironmentFault
+from launcher.plan.model_files import fingerprint as fingerprint_of_model
+from launcher.runs import cache as caches
+from launcher.runs.cache import Cache
 from launcher.runs.files import read_json, write_json
-from launcher.worker.data.chat import ChatTemplate
-from launcher.worker.data.collect import Collected, Progress, check, collect
-from launcher.worker.data.encode import Encoder
-from launcher.worker.data.rows import packed, with_fillers
-from launcher.worker.data.sources import local_files
-from launcher.worker.data.split import hold_out, joined
-from launcher.worker.data.tokenizer import folder_hash, write_base, write_tokenizer
-from launcher.worker.job import Job, sha256_file, sha256_json
+from launcher.text import counted
+from launcher.worker.data.progress import Progress
+from launcher.worker.data.sources import fingerprint, local_files
+from launcher.worker.job import Job, sha256_json
 
-SCHEMA = 1
+SCHEMA = 2
+_TRAVELS = ("data", "tokenizer", "base", "bad_rows.jsonl", "removed_rows.jsonl")
+"""What `prepare` makes in a run directory, `data.json` apart, and what a finished preparation in the cache holds."""
 
 
 def prepare(job: Job, progress: Progress) -> bool:
     """Make `data/`, `tokenizer/` and `data.json`, unless they are there and still fit the plan and the files.
 
+    What another run has prepared from the same contents with the same settings is linked, not made again.
+
     Returns:
-        Whether anything had to be made.
+        Whether anything had to be made or linked.
 
     Raises:
         DataError: a row, a file or a combination of settings cannot be used.
         EnvironmentFault: a file, tokenizer or dataset is not here.
     """
+    started = time.monotonic()
     before = read_json(job.run_dir.data_facts) or {}
-    files = _file_facts(job, before.get("files", {}))
+    cache = caches.of_run(job.run_dir)
+    files = file_facts(job, cache, before.get("files", {}))
     key = sha256_json([_settings(job), files])
     if before.get("key") == key:
-        _reschedule(job, before)
+        _commit(job, before, before.get("work", {}))
         return False
     _clear(job)
-    tokenizer = write_tokenizer(job)
-    if job.plan.model.from_config is not None:
-        write_base(job, tokenizer)
-    sets = _Builder(job, tokenizer, progress).build()
-    train = sets["train"]
-    facts = {"schema": SCHEMA, "key": key, "files": files, "sets": sets}
-    facts |= _schedule(job, train["rows"] + train["fillers"])
-    write_json(job.run_dir.data_facts, facts | {"tokenizer": folder_hash(job.run_dir.tokenizer)})
+    with cache.lock(key, lambda: progress.say("another run prepares the same data; waiting for it")):
+        facts = _cached(job, cache.prepared(key))
+        made = {} if facts else _made(job, cache, files, key, progress)
+        facts = facts or made["facts"]
+    work = made.get("work", {"tokenized_rows": 0, "tokenized_tokens": 0, "reused_rows": _rows_read(facts)})
+    seconds = round(time.monotonic() - started, 3)
+    _commit(job, facts, {**work, "from_cache": not made, "seconds": seconds})
     return True
+
+
+def _made(job: Job, cache: Cache, files: dict[str, Any], key: str, progress: Progress) -> dict[str, Any]:
+    from launcher.worker.data.build import Builder
+    from launcher.worker.data.tokenizer import folder_hash
+
+    builder = Builder(job, cache, files, progress)
+    facts = builder.build()
+    facts = {"schema": SCHEMA, "key": key, "files": files, **facts, "tokenizer": folder_hash(job.run_dir.tokenizer)}
+    _publish(job, cache.prepared(key), facts)
+    return {"facts": facts, "work": builder.work()}
+
+
+def _rows_read(facts: dict[str, Any]) -> int:
+    return sum(int(each["read"]) for each in facts["sources"].values())
 
 
 def _settings(job: Job) -> dict[str, Any]:
     """Everything but file contents that the prepared rows depend on."""
     plan = job.plan
-    packages = ("transformers", "tokenizers", "trl", "datasets")
+    packages = ("transformers", "tokenizers", "trl", "datasets", "numpy", "pyarrow")
     model = {
         name: asdict(plan.model)[name] for name in ("name", "tokenizer", "revision", "chat_template", "add_tokens")
     }
+    for local in ("model", "tokenizer"):
+        if job.placed(local):  # known by its contents
+            model["name" if local == "model" else local] = None
+    data = asdict(plan.data)
+    for source in (*data["sources"], *data["eval_sources"]):
+        if f"data.{source['label']}" in job.placement:
+            source["path"] = None
     return {
         "schema": SCHEMA,
-        "data": asdict(plan.data),
+        "data": data,
         "model": model,
         "from_config": plan.model.from_config and [plan.model.from_config, plan.trainer["seed"]],
         "global_batch_size": plan.batch.global_size,
@@ -71,9 +97,13 @@ def _settings(job: Job) -> dict[str, Any]:
     }
 
 
-def _file_facts(job: Job, before: dict[str, Any]) -> dict[str, list[list[Any]]]:
-    """Name, size and sha256 of each local file; of files that are not on this machine (any more), what was noted before."""
-    facts = {}
+def file_facts(job: Job, cache: Cache, before: dict[str, Any]) -> dict[str, list[list[Any]]]:
+    """Name, size and sha256 of each local file; of files that are not on this machine (any more), what was noted before.
+
+    Raises:
+        EnvironmentFault: a data file is missing and nothing is known of it.
+    """
+    facts: dict[str, list[list[Any]]] = {}
     for key, placed in sorted(job.placement.items()):
         if key.startswith("data."):
             files = local_files(placed)
@@ -82,103 +112,110 @@ def _file_facts(job: Job, before: dict[str, Any]) -> dict[str, list[list[Any]]]:
         else:
             continue
         there = all(file.is_file() for file in files) and bool(files)
-        facts[key] = [[f.name, f.stat().st_size, sha256_file(f)] for f in files] if there else before.get(key, [])
+        facts[key] = _contents(files, cache) if there else before.get(key, [])
+    for source in (*job.plan.data.sources, *job.plan.data.eval_sources):
+        if source.path is not None and f"data.{source.label}" not in job.placement:
+            facts[f"data.{source.label}"] = fingerprint(source, None)
     return facts
+
+
+def _contents(files: tuple[Path, ...], cache: Cache) -> list[list[Any]]:
+    try:
+        return [[file.name, file.stat().st_size, cache.sha256(file)] for file in files]
+    except OSError as fault:
+        raise EnvironmentFault(f"{fault.filename}: cannot be read: {fault.strerror}") from None
 
 
 def _clear(job: Job) -> None:
     """Take away what an earlier `prepare` made; `data.json` first, so that a kill leaves nothing that looks whole."""
     job.run_dir.data_facts.unlink(missing_ok=True)
-    job.run_dir.bad_rows.unlink(missing_ok=True)
-    for folder in (job.run_dir.data, job.run_dir.tokenizer, job.run_dir.base):
-        shutil.rmtree(folder, ignore_errors=True)
+    for name in _TRAVELS:
+        path = job.run_dir.root / name
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     job.run_dir.data.mkdir(parents=True)
 
 
-def _schedule(job: Job, rows: int) -> dict[str, int]:
-    """Optimizer steps of one pass and of the whole training."""
-    steps_per_epoch = rows // job.plan.batch.global_size
+def _publish(job: Job, entry: Path, facts: dict[str, Any]) -> None:
+    """Give the cache what was made. A cache that cannot be written (a full or foreign disk) costs only the next run time."""
+    draft = entry.with_name(f".{entry.name}.{os.getpid()}")
+    try:
+        draft.mkdir(parents=True, exist_ok=True)
+        for name in _TRAVELS:
+            path = job.run_dir.root / name
+            if path.is_dir():
+                caches.link_tree(path, draft / name)
+            elif path.exists():
+                shutil.copy2(path, draft / name)
+        sizes = {str(path.relative_to(draft)): path.stat().st_size for path in draft.rglob("*") if path.is_file()}
+        write_json(draft / "facts.json", {"facts": facts, "sizes": sizes})
+        shutil.rmtree(entry, ignore_errors=True)
+        draft.rename(entry)
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _cached(job: Job, entry: Path) -> dict[str, Any] | None:
+    """Link a finished preparation into the run; None where there is none, or one that is not whole."""
+    known = read_json(entry / "facts.json") or {}
+    sizes: dict[str, int] = known.get("sizes", {})
+    if not sizes or any(_size(entry / name) != size for name, size in sizes.items()):
+        return None
+    for name in _TRAVELS:
+        path = entry / name
+        if path.is_dir():
+            caches.link_tree(path, job.run_dir.root / name)
+        elif path.exists():
+            shutil.copy2(path, job.run_dir.root / name)
+    return dict(known["facts"])
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _commit(job: Job, facts: dict[str, Any], work: dict[str, Any]) -> None:
+    """Write `data.json`, last of all: the facts, the steps that follow from them, and what was done for it."""
+    train = facts["sets"]["train"]
+    steps_per_epoch = (train["rows"] + train["fillers"]) // job.plan.batch.global_size
     asked = int(job.plan.trainer.get("max_steps", -1))
     epochs = float(job.plan.trainer.get("num_train_epochs", 3.0))
-    return {
+    schedule = {
         "steps_per_epoch": steps_per_epoch,
         "max_steps": asked if asked > 0 else math.ceil(epochs * steps_per_epoch),
+        "tokens_per_step": round(train["tokens"] / max(1, steps_per_epoch)),
     }
+    model = job.placed("model")
+    if model and "model" not in facts:  # what the data was made beside; a checkpoint continues from no other
+        facts = {**facts, "model": fingerprint_of_model(Path(model))}
+    whole = {**facts, **schedule, "warnings": _warnings(job, facts, schedule), "work": work}
+    if whole != read_json(job.run_dir.data_facts):
+        write_json(job.run_dir.data_facts, whole)
 
 
-def _reschedule(job: Job, facts: dict[str, Any]) -> None:
-    train = facts["sets"]["train"]
-    schedule = _schedule(job, train["rows"] + train["fillers"])
-    if any(facts.get(name) != value for name, value in schedule.items()):
-        write_json(job.run_dir.data_facts, facts | schedule)
+def _warnings(job: Job, facts: dict[str, Any], schedule: dict[str, int]) -> list[str]:
+    """What follows from the number of steps and epochs, beside what the data itself gave reason to."""
+    found = list(facts["notes"])
+    steps, train = schedule["max_steps"], facts["sets"]["train"]
+    if steps < _FEW_STEPS:
+        found.append(
+            f"{counted(steps, 'optimizer step')} in all: below {_FEW_STEPS} a model hardly learns; {_MORE_STEPS}"
+        )
+    if train["rows"] < job.plan.batch.global_size:
+        found.append(
+            f"{counted(train['rows'], 'row')} for a global batch of {job.plan.batch.global_size}: the rest of each batch is empty"
+        )
+    passes = steps / max(1, schedule["steps_per_epoch"])
+    for label, part in facts["mixture"]["sources"].items():
+        most, seen = part["max_epochs"], part["epochs"] * passes
+        if part["asked"] is not None and seen > most + 0.005:
+            found.append(
+                f"each row of `{label}` is seen {seen:.3g} times ({part['epochs']:.3g} per pass × {passes:.3g} passes), max_epochs is {most:g}"
+            )
+    return found
 
 
-class _Builder:
-    """Makes the sets of one run."""
-
-    def __init__(self, job: Job, tokenizer: Any, progress: Progress) -> None:
-        self.job = job
-        self.data = job.plan.data
-        self.tokenizer = tokenizer
-        self.progress = progress
-        self.asked = {each.dataset for each in job.plan.evaluation.generate}
-        # Packing with `bfd_split` and `wrapped` cuts rows itself, and keeps what it cuts off.
-        keeps_all = self.data.packing and self.data.packing_strategy != "bfd"
-        template = ChatTemplate(tokenizer, dict(self.data.template_kwargs))
-        self.encoder = Encoder(tokenizer, template, self.data.max_length)
-        self.train_encoder = Encoder(tokenizer, template, None) if keeps_all else self.encoder
-
-    def build(self) -> dict[str, Any]:
-        """Write all sets; facts of each by its folder's name."""
-        held_out = [each for each in self.data.eval_sources if each.held_out_from]
-        asked = any(each.label in self.asked for each in held_out)
-        sources = [self._read(each, self.train_encoder, ask=asked) for each in self.data.sources]
-        kept, parts = hold_out(sources, held_out, self.data.seed)
-        facts = {"train": self._write_train(kept)}
-        for each in self.data.eval_sources:
-            own = parts.get(each.label) or [self._read(each, self.encoder, ask=each.label in self.asked)]
-            facts[f"eval-{each.label}"] = self._write_eval(each.label, own)
-        return facts
-
-    def _read(self, source: SourcePlan, encoder: Encoder, *, ask: bool) -> Collected:
-        placed = self.job.placement.get(f"data.{source.label}")
-        self.progress(f"reading {source.label}")
-        files = None if placed is None else local_files(placed)
-        found = collect(source, files, encoder, self.data, self.progress, ask=ask)
-        check(found, self.data, self.job.run_dir.bad_rows)
-        self.progress(f"{source.label}: {len(found.rows)} rows, {len(found.rows.ids)} tokens")
-        return found
-
-    def _write_train(self, sources: Sequence[Collected]) -> dict[str, Any]:
-        rows = joined(sources)
-        dataset = rows.dataset()
-        if self.data.packing:
-            self.progress(f"packing {len(rows)} rows")
-            dataset = packed(rows, self.data.max_length, self.data.packing_strategy)
-        real = len(dataset)
-        dataset, fillers = with_fillers(dataset, self.job.plan.batch.global_size, self.tokenizer.pad_token_id)
-        dataset.save_to_disk(self.job.run_dir.prepared("train"))
-        return {
-            "rows": real,
-            "fillers": fillers,
-            "tokens": len(rows.ids),
-            "trained_tokens": rows.trained,
-            "sources": {source.label: source.facts() for source in sources},
-            "sha256": rows.fingerprint(),
-        }
-
-    def _write_eval(self, label: str, parts: Sequence[Collected]) -> dict[str, Any]:
-        rows = joined(parts)
-        rows.dataset().save_to_disk(self.job.run_dir.prepared(f"eval-{label}"))
-        if label in self.asked:
-            questions = [asdict(each) for part in parts for each in part.questions if each]
-            lines = (json.dumps(question, ensure_ascii=False) + "\n" for question in questions)
-            self.job.run_dir.prepared(f"generate-{label}.jsonl").write_text("".join(lines), encoding="utf-8")
-        return {
-            "rows": len(rows),
-            "fillers": 0,
-            "tokens": len(rows.ids),
-            "trained_tokens": rows.trained,
-            "sources": {part.label: part.facts() for part in parts},
-            "sha256": rows.fingerprint(),
-        }
+_FEW_STEPS = 100
+_MORE_STEPS = "lower `training.global_batch_size`, train more epochs, or add rows"

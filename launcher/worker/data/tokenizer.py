@@ -18,36 +18,66 @@ def write_tokenizer(job: Job) -> Any:
     """Load the tokenizer that the plan names, give it template, tokens and pad token, and save it into the run.
 
     Raises:
+        DataError: it has no token that ends a text.
         EnvironmentFault: it cannot be loaded.
     """
+    model = job.plan.model
+    tokenizer = _loaded(job)
+    if model.chat_template is not None:
+        tokenizer.chat_template = model.chat_template
+    if model.add_tokens:
+        tokenizer.add_tokens(list(model.add_tokens))
+    if tokenizer.eos_token is None:
+        raise DataError(
+            "the tokenizer has no eos_token, so a trained model would never stop",
+            hint=f'write the token that ends a text into its tokenizer_config.json{_where(job)}: `"eos_token": "…"`',
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(job.run_dir.tokenizer)
+    tokenizer.model_max_length = sys.maxsize  # rows are cut here, at `data.max_length`; a warning would mislead
+    return tokenizer
+
+
+def _loaded(job: Job) -> Any:
     from transformers import AutoTokenizer
 
+    from launcher.worker import hub
+
     model = job.plan.model
-    local = job.placed("tokenizer") or job.placed("model")
-    name = job.placed("tokenizer") or model.tokenizer or job.placed("model") or model.name
+    name, local = _source(job)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=None if local else model.revision, trust_remote_code=model.trust_remote_code
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=model.revision if name == model.name and not local else None,
+            trust_remote_code=model.trust_remote_code,
+            local_files_only=not local and not hub.reachable(),
         )
     except ImportError:
         raise
     except Exception as fault:
         # A damaged file of a tokenizer fails anywhere in its reading, with any error.
-        raise EnvironmentFault(
-            f"tokenizer `{name}` cannot be loaded: {_line(fault)}",
-            hint="check the path, and that this machine has the model or can reach the hub",
-        ) from fault
-    if model.chat_template is not None:
-        tokenizer.chat_template = model.chat_template
-    if model.add_tokens:
-        tokenizer.add_tokens(list(model.add_tokens))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token is None:
-        raise DataError("the tokenizer has neither pad_token nor eos_token")
-    tokenizer.save_pretrained(job.run_dir.tokenizer)
-    tokenizer.model_max_length = sys.maxsize  # rows are cut here, at `data.max_length`; a warning would mislead
-    return tokenizer
+        message = f"tokenizer `{name}` cannot be loaded: {_line(fault)}"
+        hint = "check the path: a tokenizer's folder holds tokenizer.json and tokenizer_config.json"
+        if "trust_remote_code" in str(fault):
+            message = f"`{name}` brings Python code of its own, and transformers has none for its type"
+            hint = "read that code, then set `model.trust_remote_code: true`"
+        elif not local:
+            message, hint = hub.fault_of("tokenizer", name, fault)
+        raise EnvironmentFault(message, hint=hint) from fault
+
+
+def _source(job: Job) -> tuple[str, bool]:
+    """Where the tokenizer is loaded from, and whether that is a folder: the tokenizer that was named, or the model's."""
+    model = job.plan.model
+    if model.tokenizer is None and job.placed("tokenizer") is None:
+        return job.placed("model") or str(model.name), job.placed("model") is not None
+    return job.placed("tokenizer") or str(model.tokenizer), job.placed("tokenizer") is not None
+
+
+def _where(job: Job) -> str:
+    name, local = _source(job)
+    return f" in {name}" if local else f" in a copy of `{name}`"
 
 
 def write_base(job: Job, tokenizer: Any) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 from datasets import load_from_disk
 from transformers import AutoTokenizer, set_seed
 from trl import SFTConfig
 
 from launcher.errors import RunFailed
+from launcher.plan.model_files import fingerprint
 from launcher.runs import checkpoints, events
 from launcher.worker import evaluate, tracking
 from launcher.worker.callbacks import CheckWrapper, Events, StopAtBoundary
@@ -85,12 +87,18 @@ def train(job: Job, trainer: Trainer, rank: int) -> None:
     """Train to the last step, from the newest complete checkpoint where there is one.
 
     Raises:
-        RunFailed: the checkpoint was trained on other rows than those prepared now.
+        RunFailed: the checkpoint was trained on other rows than those prepared now, or from another base model.
     """
     newest = checkpoints.newest(job.run_dir).checkpoint
     if newest is None:
         trainer.train()
         return
+    known, model = job.data_facts().get("model"), job.placed("model")
+    if known and model and Path(model).is_dir() and fingerprint(Path(model)) != known:
+        raise RunFailed(
+            f"the base model in {model} is not the one that {newest.path.name} was trained from",
+            hint="bring it back, or start a new run",
+        )
     if newest.manifest.get("rows") != job.data_facts()["sets"]["train"]["sha256"]:
         raise RunFailed(
             f"{newest.path.name} was trained on other rows than those prepared now",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -70,6 +71,96 @@ def test_end_of_turn_is_trained_where_the_marker_closes_too_early(tmp_path: Path
     assert rows_of(tmp_path, TWO_TURNS, "assistant", early) == BOTH
 
 
+THOUGHT = {
+    "messages": [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "<think>\nA greeting.\n</think>\n\nHello."},
+        {"role": "user", "content": "2 + 3?"},
+        {"role": "assistant", "content": "<think>\nA sum.\n</think>\n\n5"},
+    ]
+}
+EMPTY = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        # Earlier turns lose their thoughts, and the last answer gets an empty one: no rendering is a prefix of the next.
+        ({"messages": TWO_TURNS["messages"][1:]}, f"{U}Hi{E}\n{A}⟦Hello.{E}⟧\n{U}2 + 3?{E}\n{A}⟦{EMPTY}5{E}⟧\n"),
+        (THOUGHT, f"{U}Hi{E}\n{A}⟦Hello.{E}⟧\n{U}2 + 3?{E}\n{A}⟦<think>\nA sum.\n</think>\n\n5{E}⟧\n"),
+    ],
+    ids=["without thinking", "with thinking"],
+)
+def test_a_template_unknown_to_trl_that_drops_earlier_thoughts(tmp_path: Path, row: dict[str, Any], expected: str):
+    """Qwen3's template, changed by a comment so that TRL has no copy of it: spans from the generation prompt still hold."""
+    template = warm.run("tests.support.cases:trl_template", {"name": "qwen3"}).value
+
+    assert rows_of(tmp_path, row, "assistant", "{# ours #}" + template) == expected
+
+
+def test_single_answers_can_be_left_out(tmp_path: Path):
+    """`train: false` and OpenAI's `weight: 0`, by markers and by prefixes."""
+    messages = [{**message} for message in TWO_TURNS["messages"]]
+    messages[2]["train"] = False
+    for number, template in enumerate((tiny.CHATML, tiny.CHATML_WITHOUT_MARKERS)):
+        assert rows_of(tmp_path / str(number), {"messages": messages}, "assistant", template) == LAST
+    messages[2] = {**TWO_TURNS["messages"][2], "weight": 0}
+
+    assert rows_of(tmp_path / "weight", {"messages": messages}, "assistant") == LAST
+
+
+def test_a_template_that_ends_no_turn_is_refused(tmp_path: Path):
+    """Trained on it, a model would talk on for ever."""
+    endless = tiny.CHATML.replace(" + '<|im_end|>' }}{% endgeneration %}", " }}{% endgeneration %}").replace(
+        "<|im_end|>", ""
+    )
+    run = tiny.run_dir(
+        tmp_path / "run",
+        tiny.plan(model_plan={"chat_template": endless}),
+        {
+            "model": str(tiny.model(tmp_path / "model")),
+            "data.train": str(tiny.jsonl(tmp_path / "t.jsonl", [TWO_TURNS])),
+        },
+    )
+    note = trained.prepare(run, code=2)
+
+    assert "ends an answer without a special token" in note["error"]
+    assert "eos_token" in note["hint"]
+
+
+def test_sharegpt_and_alpaca_are_conversations(tmp_path: Path):
+    """Other names for the same rows."""
+    talk = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}
+    task = {"instruction": "Add.", "input": "2 and 3", "output": "5"}
+
+    assert rows_of(tmp_path / "a", talk, "auto") == f"{U}Hi{E}\n{A}⟦Hello.{E}⟧\n"
+    assert rows_of(tmp_path / "b", task, "auto") == f"{U}Add.\n\n2 and 3{E}\n{A}⟦5{E}⟧\n"
+
+
+def test_token_ids_are_taken_as_they_are(tmp_path: Path):
+    """`labels` say what is trained; without them everything is."""
+    ids = [1, 260, 33, 2]
+    with_labels = {"input_ids": ids, "labels": [-100, 260, -100, 2]}
+    for number, (row, labels) in enumerate([({"input_ids": ids}, ids), (with_labels, with_labels["labels"])]):
+        rows_of(tmp_path / str(number), row, "auto")
+        args = {"run_dir": str(tmp_path / str(number) / "run"), "label": "train"}
+        assert warm.run("tests.support.cases:prepared", args).value == {"input_ids": [ids], "labels": [labels]}
+
+
+def test_a_text_that_begins_with_the_token_that_the_tokenizer_adds_is_bad(tmp_path: Path):
+    """Two at the start are what no model has seen."""
+    model = tiny.model(tmp_path / "model")
+    tiny.add_bos(model)
+    run = tiny.run_dir(
+        tmp_path / "run",
+        tiny.plan(),
+        {"model": str(model), "data.train": str(tiny.jsonl(tmp_path / "t.jsonl", [{"text": "<|endoftext|>Five."}]))},
+    )
+    note = trained.prepare(run, code=2)
+
+    assert f"{tmp_path}/t.jsonl:1: begins with `<|endoftext|>` twice" in note["error"]
+
+
 def test_a_template_known_to_trl_is_trained_with_its_markers(tmp_path: Path):
     """Qwen3: TRL's markers hold the empty thought, the answer, its end of turn and the line break behind it."""
     template = warm.run("tests.support.cases:trl_template", {"name": "qwen3"}).value
@@ -94,7 +185,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tmp_path: Path):
     )
     note = trained.prepare(run, code=2)
 
-    assert "train.jsonl:1: this chat template renders a conversation differently when it goes on" in note["error"]
+    assert "train.jsonl:1: this chat template renders what stands before `messages[2]` differently" in note["error"]
     assert "loss_on: all" in note["hint"]
 
 
@@ -146,6 +237,19 @@ def test_prompt_completion_equals_trl(tmp_path: Path, row: dict[str, Any]):
     theirs = warm.run("tests.support.cases:prepared_by_trl", {"model": str(tmp_path / "model"), "row": row}).value
 
     assert [ours["input_ids"][0], ours["labels"][0]] == theirs
+
+
+def test_completions_begin_where_trl_lets_them_begin(tmp_path: Path):
+    """Wherever a text is cut in two: between words, in a word, in a number, around blanks, behind 100 that are easy."""
+    random = Random(5)
+    easy = [[f"What is {i}?\n", f"It is {i}."] for i in range(100)]
+    texts = [" ".join(random.choices(tiny.TEXT.split(), k=6)) + f"  {random.randrange(999)}\n\n é" for _ in range(150)]
+    cuts = [random.randrange(1, len(text)) for text in texts]
+    rows = easy + [[text[:cut], text[cut:]] for text, cut in zip(texts, cuts, strict=True)]
+    model = tiny.model(tmp_path / "model")
+    found = warm.run("tests.support.cases:borders", {"folder": str(model), "rows": rows}).value
+
+    assert found["ours"] == found["theirs"]
 
 
 def test_sources_of_different_formats_are_trained_by_their_own_rules(tmp_path: Path):

@@ -86,8 +86,8 @@ BAD = {
         '{"messages": [{"role": "user", "content": "\\ud83d"}, {"role": "assistant", "content": "Yes"}]}',
         "holds half of a surrogate pair",
     ),
-    "a number without end": ('{"messages": ' + "9" * 5000 + "}", "cannot be read: Exceeds the limit"),
-    "too deep": ('{"messages": ' + "[" * 5000 + "]" * 5000 + "}", "cannot be read: maximum recursion depth"),
+    "a number without end": ('{"messages": ' + "9" * 5000 + "}", "holds a number of more than 4,300 digits"),
+    "too deep": ('{"messages": ' + "[" * 5000 + "]" * 5000 + "}", "is nested deeper than 500 levels"),
     "tools": (GOOD[:-1] + ', "tools": 5}', "`tools` is of type int, wanted a list"),
     "too long": (
         json.dumps({"messages": [{"role": "user", "content": "a b " * 60}, {"role": "assistant", "content": "c"}]}),
@@ -117,11 +117,44 @@ def test_bad_rows_are_dropped_counted_and_listed(tmp_path: Path):
     run = run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl")
     trained.prepare(run)
 
-    assert facts(run)["sets"]["train"]["sources"]["train"] | {"tokens": 0} == {
-        "rows": 2, "tokens": 0, "truncated": 0, "dropped": 2,
-    }  # fmt: skip
+    counted = facts(run)["sources"]["train"]
+    assert (counted["read"], counted["bad"], counted["rows"], counted["duplicates"]) == (4, 2, 2, 1)
     listed = [json.loads(line) for line in run.bad_rows.read_text().splitlines()]
     assert [bad["place"] for bad in listed] == [f"{tmp_path}/train.jsonl:2", f"{tmp_path}/train.jsonl:4"]
+
+
+def test_a_row_with_nothing_to_learn_is_not_trained(tmp_path: Path):
+    """Its answer begins behind `max_length`; the other row is all that is left."""
+    (tmp_path / "train.jsonl").write_text(f"{GOOD}\n{BAD['too long'][0]}\n")
+    data = {"on_bad_row": "drop", "max_bad_fraction": 0.5}
+    run = run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl")
+    trained.prepare(run)
+
+    assert [facts(run)["sources"]["train"][name] for name in ("read", "rows", "bad")] == [2, 1, 1]
+    assert facts(run)["sets"]["train"]["rows"] == 1
+
+
+def test_rows_are_left_out_by_their_length(tmp_path: Path):
+    """`min_tokens` and `max_tokens` count, and are no fault."""
+    texts = [{"text": "Q" * length} for length in (1, 10, 20, 50)]
+    source = SourcePlan("train", "train", min_tokens=5, max_tokens=30)
+    run = run_of(tmp_path, tiny.plan(source=source), train=tiny.jsonl(tmp_path / "train.jsonl", texts))
+    trained.prepare(run)
+    counted = facts(run)["sources"]["train"]
+
+    assert [counted[name] for name in ("rows", "too_short", "too_long", "bad")] == [2, 1, 1, 0]
+
+
+def test_answers_that_lose_their_end_stop_the_run(tmp_path: Path):
+    """One of ten is more than a twentieth; the length that would do is named."""
+    rows_ = [{"prompt": "Q?", "completion": "Q" * (70 if i == 0 else 5)} for i in range(10)]
+    run = run_of(tmp_path, tiny.plan(), train=tiny.jsonl(tmp_path / "train.jsonl", rows_))
+    note = trained.prepare(run, code=2)
+
+    assert note["error"].startswith(
+        f"{tmp_path}/train.jsonl:1: max_length 64 cuts off the end of the answer in 1 of 10"
+    )
+    assert "`data.max_length: 73` or more" in note["hint"]
 
 
 def test_too_many_bad_rows_stop_even_when_they_may_be_dropped(tmp_path: Path):
@@ -129,7 +162,7 @@ def test_too_many_bad_rows_stop_even_when_they_may_be_dropped(tmp_path: Path):
     data = {"on_bad_row": "drop", "max_bad_fraction": 0.4}
     note = trained.prepare(run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl"), code=2)
 
-    assert note["error"].endswith("50.0% of source `train`, `max_bad_fraction` is 40.0%")
+    assert note["error"].endswith("50.0% of source `train` are bad, `max_bad_fraction` is 40.0%")
 
 
 def test_rows_behind_many_bad_ones_are_read(tmp_path: Path):
@@ -138,9 +171,9 @@ def test_rows_behind_many_bad_ones_are_read(tmp_path: Path):
     data = {"on_bad_row": "drop", "max_bad_fraction": 1.0}
     run = run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl")
     trained.prepare(run)
-    counted = facts(run)["sets"]["train"]["sources"]["train"]
+    counted = facts(run)["sources"]["train"]
 
-    assert (counted["rows"], counted["dropped"]) == (2, 1001)
+    assert (counted["rows"], counted["bad"]) == (2, 1001)
 
 
 def test_a_source_of_bad_rows_only_is_refused_with_the_first_one(tmp_path: Path):
@@ -148,7 +181,7 @@ def test_a_source_of_bad_rows_only_is_refused_with_the_first_one(tmp_path: Path)
     data = {"on_bad_row": "drop", "max_bad_fraction": 1.0}
     note = trained.prepare(run_of(tmp_path, tiny.plan(data=data), train=tmp_path / "train.jsonl"), code=2)
 
-    assert note["error"].startswith(f"{tmp_path}/train.jsonl:1: ")
+    assert note["error"].startswith(f"{tmp_path}/train.jsonl:1 (source `train`): its first row has no columns")
 
 
 BAD_TABLES = {
@@ -186,7 +219,7 @@ def test_a_damaged_page_of_a_parquet_file_is_a_fault_of_the_data(tmp_path: Path)
 
 
 TEMPLATES = {
-    "not Jinja": ("{% for m in messages %}", "line 1 of the chat template is not Jinja"),
+    "not Jinja": ("{% for m in messages %}", "model.chat_template_path:1: Unexpected end of template"),
     "a fault in it": ("{{ 1 / 0 }}", "the chat template refuses it: division by zero"),
 }
 
@@ -237,8 +270,10 @@ def test_columns_that_fit_no_format_are_answered_with_the_line_to_write(tmp_path
     run = run_of(tmp_path, tiny.plan(), train=tiny.jsonl(tmp_path / "train.jsonl", ROWS))
     note = trained.prepare(run, code=2)
 
-    assert "columns `question`, `answer`" in note["error"]
-    assert note["hint"] == "add `columns: {prompt: question, completion: answer}` to the source"
+    assert note["error"].startswith(
+        f"{tmp_path}/train.jsonl:1 (source `train`): its first row has `question`, `answer`, and needs"
+    )
+    assert note["hint"] == "write `columns: {prompt: question, completion: answer}`"
 
 
 def test_a_missing_file_is_a_fault_of_the_environment(tmp_path: Path):
@@ -254,17 +289,20 @@ def split_plan(**data: Any) -> Plan:
         source=QUESTIONS,
         eval_sources=(held,),
         generate=(GeneratePlan("held", ("exact_match",), 8, None, 4),),
-        data=data,
+        data={"mixture": data},
     )
 
 
 def test_held_out_rows_are_in_no_training_row(tmp_path: Path):
-    """Copies of a held-out row leave training as well, or the measured loss would be that of seen rows."""
-    run = run_of(tmp_path, split_plan(), train=tiny.jsonl(tmp_path / "train.jsonl", [*tiny.words(50), *tiny.words(50)]))
+    """Also where copies are kept: those of a held-out row leave training, or the measured loss would be that of seen rows."""
+    plan = split_plan()
+    plan = replace(plan, data=replace(plan.data, deduplicate="none"))
+    run = run_of(tmp_path, plan, train=tiny.jsonl(tmp_path / "train.jsonl", [*tiny.words(50), *tiny.words(50)]))
     trained.prepare(run)
     train, held = rows(run), rows(run, "eval-held")
 
     assert len(held["input_ids"]) == 20
+    assert facts(run)["sources"]["train"]["contaminated"] > 0
     assert not {tuple(row) for row in train["input_ids"]} & {tuple(row) for row in held["input_ids"]}
     questions = [json.loads(line) for line in run.prepared("generate-held.jsonl").read_text().splitlines()]
     assert len(questions) == 20
@@ -317,7 +355,7 @@ def test_long_rows_are_cut_and_counted(tmp_path: Path):
     trained.prepare(run)
 
     assert [len(row) for row in rows(run)["input_ids"]] == [4, 64]
-    assert facts(run)["sets"]["train"]["sources"]["train"]["truncated"] == 1
+    assert (facts(run)["sources"]["train"]["cut"], facts(run)["sources"]["train"]["cut_tokens"]) == (1, 7)
 
 
 def test_prepare_is_skipped_until_something_it_depends_on_changes(tmp_path: Path):

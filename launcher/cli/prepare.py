@@ -1,0 +1,44 @@
+"""`launcher prepare RECIPE|RUN`: make the data ready, train nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+
+from launcher.cli import choosing, screens
+from launcher.cluster.load import load_cluster
+from launcher.errors import Exit
+from launcher.executors.pick import Pick
+from launcher.render import data_text
+from launcher.runs.files import read_json
+from launcher.runs.paths import RunDir
+
+
+def run(args: Namespace) -> int:
+    """Make or update the run directory as `run` would, prepare its data in the foreground, and show what came out."""
+    return choosing.go(args, load_cluster("local", on=args.on), lambda picked: _go(picked, args))
+
+
+def _go(picked: Pick, args: Namespace) -> Exit:
+    run_dir = picked.run_dir
+    before = read_json(run_dir.data_facts)
+    code = choosing.make_data(picked)
+    if code is None or code != Exit.DONE:
+        print(screens.run_screen(screens.look(run_dir)))
+        return code or Exit.DONE
+    facts = read_json(run_dir.data_facts) or {}
+    changed = facts != before
+    if args.json:
+        print(json.dumps({"run": str(run_dir.root), "changed": changed, "data": facts}, indent=1, ensure_ascii=False))
+        return code
+    if not changed:
+        print("data is ready; nothing changed", file=sys.stderr)
+    more = [("MADE", [data_text.work_line(facts)])] if changed else []
+    print(data_text.screen(facts, more=more, following=[_following(run_dir, args)]))
+    return code
+
+
+def _following(run_dir: RunDir, args: Namespace) -> str:
+    inspect, train = screens.typed("inspect", args, run_dir), screens.typed("run", args, run_dir)
+    return f"{inspect} (read some rows) · {train} (trains)"
