@@ -20,11 +20,17 @@ check: $(VENV)/.dev ## Style, types, import contracts
 
 golden: $(VENV)/.dev ## Rewrite golden files and generated pages; read the diff
 	$(BIN)/python -m launcher.worker.trainer_schema
+	$(BIN)/python -m launcher.worker.training_templates
 	$(BIN)/python -m launcher.recipe.reference
-	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli
+	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli tests/corpus
 
 bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.layout
+	$(BIN)/python -m benchmarks.corpus
+	$(BIN)/python -m benchmarks.scale
+	$(if $(LAUNCHER_DATA),$(BIN)/python -m benchmarks.prepare --data $(LAUNCHER_DATA))
 
 clean: ## Remove the environment and build leftovers; runs stay
 	rm -rf $(VENV) build dist *.egg-info

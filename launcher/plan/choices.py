@@ -29,6 +29,8 @@ class Choices:
     optim: Decision
     learning_rate: Decision
     loss_on: Decision
+    template: Decision
+    """Where answers are marked by another text than the tokenizer's chat template."""
 
     def decided(self) -> tuple[Decision, ...]:
         """Those that the recipe did not say."""
@@ -49,6 +51,7 @@ def choose(
     method: Method,
     formats: tuple[str | None, ...],
     architecture: str | None,
+    training_copy: str | None,
 ) -> Choices:
     """Decide all that is `auto`.
 
@@ -59,6 +62,7 @@ def choose(
         method: full, lora or qlora.
         formats: format of each training source; None where only `prepare` will see it.
         architecture: the model type, where it is known.
+        training_copy: TRL's name of the chat template, where it trains with a copy of it.
     """
     on_gpu = cluster.gpus_per_node > 0
     dtype = _dtype(recipe, cluster, method)
@@ -72,6 +76,7 @@ def choose(
         optim=_optim(recipe),
         learning_rate=_learning_rate(recipe, method),
         loss_on=_loss_on(recipe, formats),
+        template=_template(recipe, formats, training_copy),
     )
 
 
@@ -161,3 +166,13 @@ def _loss_on(recipe: Recipe, formats: tuple[str | None, ...]) -> Decision:
     if None in formats or len(found) != 1:
         return Decision(key, "auto", "each source by its format: assistant turns, the completion, or all of a text")
     return Decision(key, found.pop(), f"the rows are `{'`, `'.join(known)}`")
+
+
+def _template(recipe: Recipe, formats: tuple[str | None, ...], training_copy: str | None) -> Decision:
+    key, talk = "data.chat_template", not {None, "messages", "sharegpt", "alpaca"}.isdisjoint(formats)
+    if training_copy is None or not talk or recipe.data.loss_on in ("all", "completion"):
+        return Decision(key, None, _AS_WRITTEN)
+    reason = (
+        "it marks the answers; its text differs in places from what the model sees in use (`launcher inspect` shows it)"
+    )
+    return Decision(key, f"TRL's training copy of {training_copy}", reason)

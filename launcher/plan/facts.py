@@ -15,6 +15,7 @@ from launcher.plan.formats import sniff
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
 from launcher.plan.overlap import measured_too, trained_twice
 from launcher.plan.presets import Preset, load_preset
+from launcher.plan.template import text_beside, training_copy
 from launcher.recipe.data import Data, Source
 from launcher.recipe.load import LoadedRecipe
 from launcher.recipe.paths import is_local, is_url, resolve
@@ -54,6 +55,9 @@ class Facts:
     sources: dict[str, SourceFacts] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     chat_template: str | None = None
+    """Text of the template file that the recipe names."""
+    training_copy: str | None = None
+    """TRL's name of the chat template, where it trains with a copy of it; None also where the template is not here."""
     prepared: dict[str, Any] | None = None
 
 
@@ -77,7 +81,10 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
     if look.faults:
         raise RecipeErrors(look.faults)
     prepared = _prepared(data_json) if data_json else None
-    return Facts(look.model(), load_preset("ddp"), known, paths, template, prepared)
+    model = look.model()
+    beside = paths.get("tokenizer") or model.path
+    copy = training_copy(template or (text_beside(Path(beside)) if beside else None))
+    return Facts(model, load_preset("ddp"), known, paths, template, copy, prepared)
 
 
 def sources(data: Data) -> Iterator[tuple[str, Source]]:

@@ -62,7 +62,7 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     sizes, sized = batch(loaded, ranks.size)
     method = method_of(recipe, facts)
     formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
-    choices = choose(recipe, cluster, ranks, method, formats, facts.model.architecture)
+    choices = choose(recipe, cluster, ranks, method, formats, facts.model.architecture, facts.training_copy)
     training = resolved_training(recipe.training, choices, sizes)
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
