@@ -11,7 +11,7 @@ from pathlib import Path
 from launcher.cli import live, output
 from launcher.cluster.schema import Cluster
 from launcher.errors import Exit, RecipeErrors, UsageError
-from launcher.executors import local, packages, pick
+from launcher.executors import local, packages, pick, prepared
 from launcher.executors.pick import Pick
 from launcher.runs import names
 from launcher.runs.files import read_json
@@ -29,6 +29,8 @@ def go(args: Namespace, cluster: Cluster, action: Callable[[Pick], Exit], *, tra
 
 def make_data(picked: Pick) -> Exit | None:
     """Make the run's data ready in the foreground; None while another process prepares it for the first time."""
+    if picked.action == "finished":
+        prepared.refuse_drift(picked.run_dir, prepared.placement(picked.run_dir))
     if picked.action in ("finished", "running"):
         return Exit.DONE if read_json(picked.run_dir.data_facts) else None
     with live.view() as view:

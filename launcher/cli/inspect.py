@@ -11,7 +11,7 @@ from pathlib import Path
 
 from launcher.cli import choosing, screens
 from launcher.cluster.load import load_cluster
-from launcher.errors import Exit
+from launcher.errors import Exit, UsageError
 from launcher.executors import sample
 from launcher.executors.pick import Pick
 from launcher.render import data_text, inspect_text
@@ -29,6 +29,8 @@ def run(args: Namespace) -> int:
 
 def _go(picked: Pick, args: Namespace) -> Exit:
     run_dir = picked.run_dir
+    if args.html and Path(args.html).is_dir():
+        raise UsageError(f"{args.html} is a folder", hint=f"name a file: `--html {Path(args.html) / 'inspect.html'}`")
     code = choosing.make_data(picked)
     if code is None or code != Exit.DONE:
         print(screens.run_screen(screens.look(run_dir)))
@@ -45,8 +47,8 @@ def _go(picked: Pick, args: Namespace) -> Exit:
         print(names.short(page))
     else:
         _show(list(inspect_text.pieces(found, full=args.full)))
-        following = screens.typed("run", args, run_dir)
-        print(data_text.screen(facts, more=inspect_text.figures(facts), following=[f"{following} (trains)"]))
+        following = screens.trains(picked.action, args, run_dir)
+        print(data_text.screen(facts, more=inspect_text.figures(facts), following=[following]))
     return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib
 import io
@@ -257,7 +258,13 @@ def _failed(error: LauncherError | OSError, args: argparse.Namespace) -> int:
     if isinstance(error, LauncherError):
         fault = error
     else:
-        fault = EnvironmentFault(": ".join(filter(None, [error.strerror or str(error), error.filename])))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = (
+            f"free space in the folder of the runs ({getattr(args, 'runs', '.')}), then type the same again"
+            if full
+            else None
+        )
+        fault = EnvironmentFault(": ".join(filter(None, [error.strerror or str(error), error.filename])), hint=hint)
     output.error(fault)
     if args.traceback or getattr(args, "debug", False):
         import traceback

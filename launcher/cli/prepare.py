@@ -12,7 +12,6 @@ from launcher.errors import Exit
 from launcher.executors.pick import Pick
 from launcher.render import data_text
 from launcher.runs.files import read_json
-from launcher.runs.paths import RunDir
 
 
 def run(args: Namespace) -> int:
@@ -35,10 +34,10 @@ def _go(picked: Pick, args: Namespace) -> Exit:
     if not changed:
         print("data is ready; nothing changed", file=sys.stderr)
     more = [("MADE", [data_text.work_line(facts)])] if changed else []
-    print(data_text.screen(facts, more=more, following=[_following(run_dir, args)]))
+    print(data_text.screen(facts, more=more, following=[_following(picked, args)]))
     return code
 
 
-def _following(run_dir: RunDir, args: Namespace) -> str:
-    inspect, train = screens.typed("inspect", args, run_dir), screens.typed("run", args, run_dir)
-    return f"{inspect} (read some rows) · {train} (trains)"
+def _following(picked: Pick, args: Namespace) -> str:
+    read = f"{screens.typed('inspect', args, picked.run_dir)} (read some rows)"
+    return f"{read} · {screens.trains(picked.action, args, picked.run_dir)}"

@@ -137,6 +137,13 @@ def typed(verb: str, args: Namespace, run_dir: RunDir) -> str:
     return f"launcher {verb} {names.typed(run_dir)}"
 
 
+def trains(action: str, args: Namespace, run_dir: RunDir) -> str:
+    """What to type when the data is seen: the training, or its report where it is over."""
+    if action == "finished":
+        return f"launcher report {names.typed(run_dir)} (it is trained)"
+    return f"{typed('run', args, run_dir)} (trains)"
+
+
 def final(each: Look) -> str:
     """The last lines of `launcher run`: what came out, before and after, and where it lies."""
     seen, run_dir, done = each.seen, each.run_dir, each.state.name == "done"

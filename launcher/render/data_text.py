@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from launcher.text import count, duration, table
+from launcher.text import count, counted, duration, table
 
 _INDENT = 10
 _LEFT_OUT = (
@@ -35,7 +35,8 @@ def mixed_line(facts: Mapping[str, Any]) -> str:
     packed = f" → {train['rows']:,} packed ({percent(train['fill'], 1)} full)" if train.get("packing") else ""
     rows = sum(part["rows"] for part in mixture(facts).values()) or train.get("rows", 0)
     trained = share(train.get("trained_tokens"), train.get("tokens"))
-    return f"{rows:,} rows{packed} → {facts.get('steps_per_epoch', 0):,} steps/epoch; loss on {trained} of tokens"
+    steps = counted(facts.get("steps_per_epoch", 0), "step")
+    return f"{counted(rows, 'row')}{packed} → {steps}/epoch; loss on {trained} of tokens"
 
 
 def length_table(facts: Mapping[str, Any]) -> list[str]:
@@ -48,8 +49,8 @@ def steps_line(facts: Mapping[str, Any]) -> str:
     """Steps in all and tokens in each."""
     steps, each = facts.get("max_steps", 0), facts.get("tokens_per_step", 0)
     fillers = train_facts(facts).get("fillers", 0)
-    filled = f" · {fillers} empty rows fill the last batch" if fillers else ""
-    return f"{steps:,} steps of about {each:,} tokens{filled}"
+    filled = f" · {counted(fillers, 'empty row')} to fill the last batch" if fillers else ""
+    return f"{counted(steps, 'step')} of about {each:,} tokens{filled}"
 
 
 def work_line(facts: Mapping[str, Any]) -> str:
@@ -58,10 +59,10 @@ def work_line(facts: Mapping[str, Any]) -> str:
     if work.get("from_cache"):
         return f"taken from the cache in {_seconds(work.get('seconds'))}"
     rows, reused = work.get("tokenized_rows", 0), work.get("reused_rows", 0)
-    made = f"{rows:,} rows, {count(work.get('tokenized_tokens', 0))} tokens in {_seconds(work.get('seconds'))}"
+    made = f"{counted(rows, 'row')}, {count(work.get('tokenized_tokens', 0))} tokens in {_seconds(work.get('seconds'))}"
     many = work.get("processes", 1)
     by = f" by {many} process{'es' if many != 1 else ''}"
-    return made + by + (f"; {reused:,} rows were tokenised before" if reused else "")
+    return made + by + (f"; {counted(reused, 'row')} tokenised before" if reused else "")
 
 
 def screen(facts: Mapping[str, Any], *, more: Sequence[tuple[str, Sequence[str]]], following: Sequence[str]) -> str:
@@ -154,7 +155,7 @@ def _remark(part: Mapping[str, Any], source: Mapping[str, Any]) -> str:
 def _removed(facts: Mapping[str, Any]) -> Iterator[str]:
     for label, source in (facts.get("sources") or {}).items():
         if found := [f"{number:,} {what}" for what, number in left_out(source)]:
-            yield f"of {source.get('read', 0):,} rows of {label}, left out: {', '.join(found)}"
+            yield f"of {counted(source.get('read', 0), 'row')} of {label}, left out: {', '.join(found)}"
 
 
 def _ended_by(facts: Mapping[str, Any]) -> Iterator[str]:

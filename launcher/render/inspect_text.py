@@ -39,8 +39,10 @@ def pieces(found: Mapping[str, Any], *, full: bool) -> Iterator[Piece]:
 
 
 def plain(parts: Sequence[Piece]) -> str:
-    """The pieces without colour: ⟦ ⟧ stand around what is trained."""
-    return "".join(f"⟦{text}⟧" if kind == "trained" else text for kind, text in parts)
+    """The pieces without colour: ⟦ ⟧ stand around what is trained; those that stand in the data are shown by their codes."""
+    own = str.maketrans({"⟦": "\\u27e6", "⟧": "\\u27e7"})
+    shown = ((kind, text if kind == "note" else text.translate(own)) for kind, text in parts)
+    return "".join(f"⟦{text}⟧" if kind == "trained" else text for kind, text in shown)
 
 
 def title(row: Mapping[str, Any]) -> str:

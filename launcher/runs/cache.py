@@ -7,6 +7,7 @@ Any part of it may be deleted at any time: what is missing is made again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -39,10 +40,20 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the right to make what belongs to `key`; `waiting` is called once when another process holds it."""
+        """Hold the right to make what belongs to `key`; `waiting` is called once when another process holds it.
+
+        In a cache that cannot be written nothing is made, and reading needs no lock.
+        """
         path = self.root / "locks" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as fault:
+            if fault.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            yield
+            return
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

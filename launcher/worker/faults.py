@@ -26,6 +26,7 @@ _PREPARE_CODES: dict[Cause, int] = {
     "data": Exit.USAGE,
     "environment": Exit.ENVIRONMENT,
 }
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 _TORCH_WRITER = ("unexpected pos", "pytorchstreamwriter failed", "inline_container")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
@@ -64,9 +65,8 @@ def ending_of(error: BaseException, written_to: Path) -> Ending:
     """
     if isinstance(error, Stopped):
         return Ending("stopped")
-    if full := disk_full(error, written_to):
-        hint = f"free space under {written_to}, then run again"
-        return Ending("disk_full", f"the disk is full: {_line(full)}", hint)
+    if refused := _refused_by_disk(error, written_to):
+        return refused
     if isinstance(error, LauncherError):
         return Ending(_cause(error), error.message, error.hint)
     if _out_of_memory(error):
@@ -75,6 +75,17 @@ def ending_of(error: BaseException, written_to: Path) -> Ending:
     if isinstance(error, ModuleNotFoundError):
         return Ending("environment", _line(error), f"install `{error.name}` into the environment of the run")
     return Ending("code", _line(error))
+
+
+def _refused_by_disk(error: BaseException, written_to: Path) -> Ending | None:
+    """A disk that is full, or that may not be written."""
+    if full := disk_full(error, written_to):
+        hint = f"free space under {written_to}, then run again"
+        return Ending("disk_full", f"the disk is full: {_line(full)}", hint)
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+        hint = "make it writable, or name another folder (`--runs`, LAUNCHER_CACHE)"
+        return Ending("environment", f"{error.filename}: {(error.strerror or '').lower()}", hint)
+    return None
 
 
 def _cause(error: LauncherError) -> Cause:

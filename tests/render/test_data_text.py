@@ -63,7 +63,7 @@ def test_work_from_the_cache_is_told_from_work_done():
     """183,000 rows in 81 s by 8 processes, or nothing at all."""
     assert (
         data_text.work_line(facts.PACKED)
-        == "183,000 rows, 267M tokens in 1 min 21 s by 8 processes; 162 rows were tokenised before"
+        == "183,000 rows, 267M tokens in 1 min 21 s by 8 processes; 162 rows tokenised before"
     )
     assert data_text.work_line({"work": {"from_cache": True, "seconds": 0.04}}) == "taken from the cache in 0.0 s"
 

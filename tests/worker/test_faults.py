@@ -51,3 +51,11 @@ def test_the_message_is_one_line():
     ending = ending_of(ValueError("first line\nsecond line"), Path("/tmp"))
 
     assert ending.error == "ValueError: first line"
+
+
+def test_a_disk_that_may_not_be_written_is_a_fault_of_the_environment(tmp_path):
+    """Not a bug of ours: no trace, the path, and what to do."""
+    ending = ending_of(OSError(errno.EROFS, "Read-only file system", "/cache/locks"), tmp_path)
+
+    assert (ending.prepare_code, ending.error) == (4, "/cache/locks: read-only file system")
+    assert "LAUNCHER_CACHE" in str(ending.hint)

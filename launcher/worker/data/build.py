@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from launcher.errors import DataError
 from launcher.plan.types import SourcePlan
 from launcher.runs.cache import Cache
+from launcher.text import counted
 from launcher.worker.data import account, contamination, duplicates
 from launcher.worker.data.contamination import EvalRows
 from launcher.worker.data.mixture import Mixed, generator, mix
@@ -76,7 +77,7 @@ class Builder:
         own = [source for source in self.data.eval_sources if not source.held_out_from]
         read = {source.label: self.reader.read(source) for source in (*self.data.sources, *own)}
         found = {label: usable(rows, self._source(label), self.data) for label, rows in read.items()}
-        check(list(found.values()), self.data, self.job.run_dir.bad_rows)
+        check(list(found.values()), self.data, self.job.run_dir.bad_rows, self.job.plan.model.context_length)
         return found
 
     def _source(self, label: str) -> SourcePlan:
@@ -143,7 +144,19 @@ class Builder:
         return left, gone
 
     def _mixed(self, found: dict[str, Usable], rows: dict[str, Numbers]) -> Mixed:
-        """Rows of one pass, by their number in the source."""
+        """Rows of one pass, by their number in the source.
+
+        Raises:
+            DataError: a share is asked of a source of which nothing is left.
+        """
+        weighted = self.data.mixture.temperature is not None or any(source.weight for source in self.data.sources)
+        empty = next((label for label, each in rows.items() if not len(each)), None)
+        if empty is not None and (weighted or not any(map(len, rows.values()))):
+            first = next(each for each in self.removed if each["source"] == empty)
+            raise DataError(
+                f"{first['place']}: no row of source `{empty}` is left to train: this one is removed as {first['reason']}, it repeats {first['of']}",
+                hint="remove the source, or keep its rows with `data.deduplicate: none`",
+            )
         lengths = {label: self._cut(found[label].source.lengths[each]) for label, each in rows.items()}
         mixed = mix(lengths, self.data.mixture, self.data.sources)
         parts = {label: replace(part, rows=rows[label][part.rows]) for label, part in mixed.parts.items()}
@@ -161,7 +174,7 @@ class Builder:
         plan, packed = self._plan(taken)
         fillers = -len(plan.ends) % self.job.plan.batch.global_size
         pad = self.reader.tokenizer.pad_token_id
-        self.progress.say(f"writing {len(plan.ends)} rows")
+        self.progress.say(f"writing {counted(len(plan.ends), 'row')}")
         folder = self.job.run_dir.prepared("train")
         written = write(folder, taken, plan, packed=packed, fillers=fillers, pad=pad)
         _write_origin(folder, taken, plan)
@@ -174,7 +187,7 @@ class Builder:
     def _plan(self, taken: Sequences) -> tuple[Packed, bool]:
         if not self.data.packing:
             return unpacked(taken.length, self.data.max_length), False
-        self.progress.say(f"packing {len(taken)} rows")
+        self.progress.say(f"packing {counted(len(taken), 'row')}")
         return pack(taken.length, self.data.max_length, self.data.packing_strategy), True  # type: ignore[arg-type]
 
     def _write_eval(self, label: str, parts: list[EvalRows]) -> dict[str, Any]:

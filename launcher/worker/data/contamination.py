@@ -122,10 +122,12 @@ class _Hits:
         """Look through all tokens of a source, one shard after the other."""
         if not len(known.runs):
             return
+        used = np.zeros(len(source), bool)
+        used[usable] = True
         for number, shard in enumerate(source.shards):
             rows, runs = _matches(shard, known)
             rows = rows + source.starts[number]
-            trained = np.isin(rows, usable) & (self.seen[runs] <= self.rare)
+            trained = used[rows] & (self.seen[runs] <= self.rare)
             pairs = np.unique(np.stack([rows[trained], runs[trained]]), axis=1)
             np.add.at(self.seen, pairs[1], 1)
             if pairs.size:

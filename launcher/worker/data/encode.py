@@ -108,6 +108,12 @@ class Encoder:
             return fault
 
     def _chat(self, chat: Chat, loss_on: LossOn) -> _Job:
+        job = self._conversation(chat, loss_on)
+        if lost := _not_rendered(chat, job.text):
+            raise BadRowError(f"the chat template leaves out {lost}")
+        return job
+
+    def _conversation(self, chat: Chat, loss_on: LossOn) -> _Job:
         if loss_on == "all":
             return _Job(self.template.text(chat.messages, chat.tools), plain=False)
         if loss_on == "completion" and chat.prompt_messages is not None:
@@ -187,6 +193,27 @@ class Encoder:
         if row.first_trained < 0:
             return BadRowError(f"has no trained token ({len(row.ids)} tokens in all)")
         return None
+
+
+def _not_rendered(chat: Chat, text: str) -> str | None:
+    """What a template drops without a word: tools and calls by their names, a system message by its text."""
+    names = [_name(tool) for tool in chat.tools or ()]
+    if names and not any(name and name in text for name in names):
+        return "`tools`"
+    for number, message in enumerate(chat.messages):
+        calls = message.get("tool_calls") or ()
+        if any((name := _name(call)) and name not in text for call in calls):
+            return f"`messages[{number}].tool_calls`"
+        if message["role"] in ("system", "developer") and str(message.get("content", "")).strip() not in text:
+            return f"`messages[{number}]` of role `{message['role']}`"
+    return None
+
+
+def _name(item: Any) -> str | None:
+    """Name of the function of a tool or a call, wrapped in `function` or not."""
+    inner = item.get("function", item) if isinstance(item, dict) else {}
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _word_border(job: _Job, encoding: Any) -> int | None:

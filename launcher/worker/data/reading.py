@@ -19,7 +19,7 @@ from launcher.plan.formats import Layout
 from launcher.plan.types import LossOn, SourcePlan
 from launcher.recipe.formats import FORMATS
 from launcher.runs.cache import Cache
-from launcher.text import gib
+from launcher.text import counted, gib
 from launcher.worker.data import tokenizer_checks
 from launcher.worker.data.chat import HELLO, ChatTemplate
 from launcher.worker.data.encode import Encoder
@@ -27,14 +27,24 @@ from launcher.worker.data.examples import control_pattern, sniff
 from launcher.worker.data.progress import Progress
 from launcher.worker.data.shards import SourceRows, commit
 from launcher.worker.data.sources import Chunk, Raw, chunks, local_files
-from launcher.worker.data.tokenise import Count, Tokeniser, Work
+from launcher.worker.data.tokenise import MOST_BAD_ROWS, Count, Tokeniser, Work
 from launcher.worker.data.tokenizer import folder_hash, write_base, write_tokenizer
 from launcher.worker.job import Job, sha256_json
 
 SCHEMA = 2
-_BYTES_PER_BYTE = 3
-"""Bytes on disk for each byte of text: 12 for a token of four characters."""
-_OUT_OF_KEY = {"label", "path", "weight", "min_tokens", "max_tokens", "held_out_from", "fraction", "group_by"}
+_SHARD_BYTES, _ROW_BYTES = 4.5, 8.0
+"""Bytes on disk for a token: in the cache as it was read, in the run as it is trained."""
+_OUT_OF_KEY = {
+    "label",
+    "path",
+    "weight",
+    "max_epochs",
+    "min_tokens",
+    "max_tokens",
+    "held_out_from",
+    "fraction",
+    "group_by",
+}
 """Of a source's settings, what does not change its tokens; its files are known by their contents."""
 
 
@@ -53,6 +63,7 @@ class Reader:
         self.tokenizer = write_tokenizer(job)
         self.template = ChatTemplate(self.tokenizer, dict(job.plan.data.template_kwargs))
         self._probed = False
+        self._room_seen = False
         if job.plan.model.from_config is not None:
             write_base(job, self.tokenizer)
         self.warnings += tokenizer_checks.check(job, self.tokenizer)
@@ -75,7 +86,9 @@ class Reader:
         with self.cache.lock(key, lambda: self.progress.say(waiting)):
             if (folder / "facts.json").exists():
                 rows = SourceRows(source.label, folder)
-                self.progress.say(f"{source.label}: {len(rows):,} rows, {rows.tokens:,} tokens, tokenised before")
+                self.progress.say(
+                    f"{source.label}: {counted(len(rows), 'row')}, {rows.tokens:,} tokens, tokenised before"
+                )
                 self._work["reused_rows"] += rows.number_read
                 return rows
             return self._tokenise(source, files, layout, rule, folder, first)
@@ -177,8 +190,8 @@ class Reader:
         all_chunks: Iterator[Chunk],
     ) -> SourceRows:
         self.progress.say(f"{source.label}: tokenising")
+        self._room_seen = False
         stamps = _stamps(files)
-        self._require_room(source.label, sum(size for size, _ in stamps), source.max_rows)
         work = Work(
             folder,
             layout,
@@ -193,7 +206,7 @@ class Reader:
             work,
             self.processes,
             self.job.plan.data.on_bad_row == "stop",
-            lambda count: self._tell(source.label, count, total),
+            lambda count: self._tell(source, count, total),
         )
         count = tokeniser.run(all_chunks)
         self._work["tokenized_rows"] += count.new_rows + count.new_bad
@@ -207,23 +220,33 @@ class Reader:
         if not tokeniser.ended_early:
             commit(folder, {"format": layout.format})
         rows = SourceRows(source.label, folder)
-        self.progress.say(f"{source.label}: {len(rows):,} rows, {rows.tokens:,} tokens")
+        ended = "" if rows.whole else f"; reading ended at {MOST_BAD_ROWS:,} bad rows"
+        self.progress.say(f"{source.label}: {counted(len(rows), 'row')}, {rows.tokens:,} tokens{ended}")
         return rows
 
-    def _require_room(self, label: str, text_bytes: int, max_rows: int | None) -> None:
-        """Rows are kept as token ids twice, as they were read and as they are trained; a full disk should be seen before."""
-        needed = text_bytes * _BYTES_PER_BYTE
-        self.cache.root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.cache.root).free
-        if max_rows is None and needed > free:
-            raise EnvironmentFault(
-                f"source `{label}` has {gib(text_bytes)} and needs about {gib(needed)} as token ids, {gib(free)} are free in {self.cache.root}",
-                hint="read a part of it with `max_rows`, or name a larger disk in LAUNCHER_CACHE",
-            )
-
-    def _tell(self, label: str, count: Count, total_bytes: int | None) -> None:
+    def _tell(self, source: SourcePlan, count: Count, total_bytes: int | None) -> None:
         share = count.bytes / total_bytes if total_bytes and count.bytes else None
-        self.progress.at(f"{label}: tokenising", share, rows=count.rows, tokens=count.tokens)
+        if share and not self._room_seen and source.max_rows is None:
+            self._room_seen = True
+            self._require_room(source.label, count.tokens / share, 1 - share)
+        self.progress.at(f"{source.label}: tokenising", share, rows=count.rows, tokens=count.tokens)
+
+    def _require_room(self, label: str, tokens: float, left: float) -> None:
+        """See a disk that will be full after the first shard, which tells how many tokens a source has.
+
+        Raises:
+            EnvironmentFault: what is left to write does not fit.
+        """
+        needed = {self.cache.root: tokens * left * _SHARD_BYTES, self.job.run_dir.root: tokens * _ROW_BYTES}
+        devices = {path: path.stat().st_dev for path in needed}
+        for path, device in devices.items():
+            wanted = sum(needed[each] for each in needed if devices[each] == device)
+            free = shutil.disk_usage(path).free
+            if wanted > free:
+                raise EnvironmentFault(
+                    f"source `{label}` has about {tokens / 1e6:,.0f} M tokens and needs {gib(wanted)} more on the disk of {path}, {gib(free)} are free",
+                    hint="read a part of it with `max_rows`, or name a larger disk: `--runs DIR`, and LAUNCHER_CACHE for the cache",
+                )
 
 
 def processes() -> int:

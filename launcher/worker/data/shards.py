@@ -144,6 +144,11 @@ class SourceRows:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    @property
+    def whole(self) -> bool:
+        """Whether the source was read to its end."""
+        return (self.folder / "facts.json").exists()
+
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
         """[rows] tokens of each row, uncut."""

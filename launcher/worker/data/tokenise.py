@@ -25,8 +25,8 @@ from launcher.worker.process import die_with_parent
 
 Progress = Callable[["Count"], None]
 _ROWS_AT_ONCE = 256
-_MOST_BAD_ROWS = 1000
-"""Where bad rows stop the run, reading ends after so many: they are examples, not a list to work off."""
+MOST_BAD_ROWS = 1000
+"""Where bad rows stop the run, reading ends after so many. All chunks before that place are done, in any order."""
 
 
 @dataclass
@@ -152,6 +152,8 @@ class Tokeniser:
 
     def _unfinished(self, numbered: Iterator[tuple[int, Chunk]]) -> Iterator[tuple[int, Chunk]]:
         for number, chunk in numbered:
+            if self.ended_early:
+                return
             known = read_json(self.work.folder / f"{number:08d}.json")
             if known is None:
                 yield number, chunk
@@ -161,7 +163,7 @@ class Tokeniser:
     def _done(self, part: dict[str, Any], *, new: bool) -> None:
         self.count.add(part, new=new)
         self.progress(self.count)
-        self.ended_early = self.stop_at_bad and self.count.bad >= _MOST_BAD_ROWS
+        self.ended_early = self.stop_at_bad and self.count.bad >= MOST_BAD_ROWS
 
     def _in_parallel(self, todo: Iterator[tuple[int, Chunk]]) -> None:
         _inherited.append(self.work)

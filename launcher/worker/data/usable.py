@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from launcher.errors import DataError
 from launcher.plan.types import DataPlan, SourcePlan
 from launcher.worker.data.shards import Bad, SourceRows
+from launcher.worker.data.tokenise import MOST_BAD_ROWS
 
 Numbers = NDArray[np.int64]
 
@@ -55,7 +57,8 @@ def usable(source: SourceRows, plan: SourcePlan, data: DataPlan) -> Usable:
     empty = np.flatnonzero(nothing_left)
     beyond = [Bad(source.label, source.place(int(row)), _answer_cut(source, int(row), data)) for row in empty]
     needs = int(lengths[empty].max()) if len(empty) else None
-    return Usable(source, np.flatnonzero(keep), [*source.bad(), *beyond], counts, needs)
+    bad = list(source.bad()) if source.whole else list(islice(source.bad(), MOST_BAD_ROWS))
+    return Usable(source, np.flatnonzero(keep), bad + (beyond if source.whole else []), counts, needs)
 
 
 def _answer_cut(source: SourceRows, row: int, data: DataPlan) -> str:
@@ -63,8 +66,14 @@ def _answer_cut(source: SourceRows, row: int, data: DataPlan) -> str:
     return f"has no trained token within max_length {data.max_length}: the answer begins at token {start} of {length}"
 
 
-def check(found: Sequence[Usable], data: DataPlan, report: Path) -> None:
+def check(found: Sequence[Usable], data: DataPlan, report: Path, context_length: int | None = None) -> None:
     """Write the bad rows of all sources to `report` (JSON lines) and stop where the recipe says so.
+
+    Args:
+        found: every source.
+        data: what the recipe accepts.
+        report: the file for the bad rows.
+        context_length: the longest row the model was made for, in tokens; no longer one is recommended.
 
     Raises:
         DataError: `on_bad_row: stop` and a row is bad; more of a source is bad, or cut short, than the recipe accepts; or nothing is left of it.
@@ -75,13 +84,15 @@ def check(found: Sequence[Usable], data: DataPlan, report: Path) -> None:
         report.write_text("".join(lines), encoding="utf-8")
     if bad and data.on_bad_row == "stop":
         needs = max((source.needs or 0 for source in found), default=0)
-        longer = f", or set `data.max_length: {needs}` or more" if needs else ""
-        whole = "copy the file again from where it came" if all("file looks cut" in each.reason for each in bad) else ""
+        longer = f", or {_longer(needs, context_length)}" if needs else ""
+        again = "copy the file again from where it came" if all("file looks cut" in each.reason for each in bad) else ""
         raise DataError(
-            _listed(bad, report), hint=f"{whole or 'correct the rows'}{longer}, or write `data.on_bad_row: drop`"
+            _listed(bad, report, whole=all(source.source.whole for source in found)),
+            hint=f"{again or 'correct the rows'}{longer}, or write `data.on_bad_row: drop`",
         )
     for source in found:
         _check_source(source, data, report)
+    _check_ends(found, data, context_length)
 
 
 def _check_source(found: Usable, data: DataPlan, report: Path) -> None:
@@ -99,28 +110,49 @@ def _check_source(found: Usable, data: DataPlan, report: Path) -> None:
             else f"no row of source `{label}` is left: {filtered} are outside `min_tokens` and `max_tokens`",
             hint="correct the rows" if found.bad else "widen the range, or remove it",
         )
-    lost = found.counts["lost_end"]
-    if lost > data.max_cut_fraction * len(found.rows):
-        long = found.source.lengths[found.rows]
-        worst = int(found.rows[int(np.argmax(long))])
+
+
+def _check_ends(found: Sequence[Usable], data: DataPlan, context_length: int | None) -> None:
+    """Refuse sources of which too many rows would lose the end of their answer, all at once."""
+    short = [each for each in found if each.counts["lost_end"] > data.max_cut_fraction * len(each.rows)]
+    if short:
+        needs = max(_enough(each.source.lengths[each.rows], data.max_cut_fraction) for each in short)
         raise DataError(
-            f"{found.source.place(worst)}: max_length {data.max_length} cuts off the end of the answer in {lost} of {len(found.rows)} rows of source `{label}` ({lost / len(found.rows):.1%}, `max_cut_fraction` is {data.max_cut_fraction:.1%}); the longest has {int(long.max())} tokens",
-            hint=f"set `data.max_length: {_enough(long, data.max_cut_fraction)}` or more, leave long rows out with `max_tokens: {data.max_length}`, or raise `data.max_cut_fraction`",
+            "\n       ".join(_ends_lost(each, data) for each in short),
+            hint=f"{_longer(needs, context_length)}, leave long rows out with `max_tokens: {data.max_length}`, or raise `data.max_cut_fraction`",
         )
+
+
+def _ends_lost(found: Usable, data: DataPlan) -> str:
+    lost, rows = found.counts["lost_end"], found.rows
+    lengths = found.source.lengths[rows]
+    place = found.source.place(int(rows[int(np.argmax(lengths))]))
+    return (
+        f"{place}: max_length {data.max_length} cuts off the end of the answer in {lost} of {len(rows)} rows of source `{found.source.label}` "
+        f"({lost / len(rows):.1%}, `max_cut_fraction` is {data.max_cut_fraction:.1%}); the longest has {int(lengths.max())} tokens"
+    )
+
+
+def _longer(needs: int, context_length: int | None) -> str:
+    """The `max_length` that would do, or why none does."""
+    if context_length is not None and needs > context_length:
+        return f"split them ({needs} tokens are needed, and `data.max_length: {context_length}` is the most for this model)"
+    return f"set `data.max_length: {needs}` or more"
 
 
 def _enough(lengths: NDArray[np.int32], share: float) -> int:
     """The smallest `max_length` that cuts no more than this share of the rows."""
     ranked = np.sort(lengths)
-    return int(ranked[min(len(ranked) - 1, len(ranked) - 1 - int(share * len(ranked)))])
+    return int(ranked[len(ranked) - 1 - int(share * len(ranked))])
 
 
-def _listed(bad: Sequence[Bad], report: Path) -> str:
+def _listed(bad: Sequence[Bad], report: Path, *, whole: bool = True) -> str:
     """The first bad rows, one a line, and how many there are in all."""
-    return "\n       ".join(_lines(bad, report))
+    return "\n       ".join(_lines(bad, report, whole=whole))
 
 
-def _lines(bad: Sequence[Bad], report: Path) -> Iterator[str]:
+def _lines(bad: Sequence[Bad], report: Path, *, whole: bool) -> Iterator[str]:
     yield from (f"{each.place}: {each.reason}" for each in bad[:_SHOWN])
     if len(bad) > 1:
-        yield f"{len(bad):,} bad rows in all, listed in {report.name}"
+        ended = "" if whole else "; reading ended there (`data.on_bad_row: drop` reads and lists all)"
+        yield f"{len(bad):,} bad rows{' in all' if whole else ''}, listed in {report.name}{ended}"

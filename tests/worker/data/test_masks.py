@@ -128,6 +128,36 @@ def test_a_template_that_ends_no_turn_is_refused(tmp_path: Path):
     assert "eos_token" in note["hint"]
 
 
+CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"id": 5}}}
+DROPPED = {
+    "tools": ({"messages": TWO_TURNS["messages"], "tools": [CALL]}, tiny.CHATML, "`tools`"),
+    "a call": (
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}]},
+        tiny.CHATML,
+        "`messages[1].tool_calls`",
+    ),
+    "a system message": (
+        TWO_TURNS,
+        tiny.CHATML.replace("for message in messages", "for message in messages if message['role'] != 'system'"),
+        "`messages[0]` of role `system`",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DROPPED)
+def test_what_a_template_drops_without_a_word_is_said(tmp_path: Path, what: str):
+    """Trained without its call, the model would learn to end at once."""
+    row, template, lost = DROPPED[what]
+    run = tiny.run_dir(
+        tmp_path / "run",
+        tiny.plan(model_plan={"chat_template": template}, data={"max_length": 256}),
+        {"model": str(tiny.model(tmp_path / "model")), "data.train": str(tiny.jsonl(tmp_path / "t.jsonl", [row]))},
+    )
+    note = trained.prepare(run, code=2)
+
+    assert note["error"] == f"{tmp_path}/t.jsonl:1: the chat template leaves out {lost}"
+
+
 def test_sharegpt_and_alpaca_are_conversations(tmp_path: Path):
     """Other names for the same rows."""
     talk = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}

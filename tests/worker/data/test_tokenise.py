@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,62 @@ def test_rows_of_several_sources_are_shuffled_by_the_seed(tmp_path: Path):
 
     assert 8 < orders[0][:40].count("a") < 32
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_max_epochs_is_arithmetic_and_tokenises_nothing(tmp_path: Path):
+    data = tiny.jsonl(tmp_path / "train.jsonl", LONG[:50])
+    first, second = (run_of(tmp_path / "runs" / name, train=data) for name in ("one", "two"))
+    trained.prepare(first)
+    plan = tiny.plan(data={"sources": (SourcePlan("train", "train", max_epochs=0.5),), "max_length": 256})
+    tiny.run_dir(second.root, plan, json.loads(second.placement.read_text()))
+    trained.prepare(second)
+
+    assert work(second)["tokenized_rows"] == 0
+    assert trained.facts(second)["sets"]["train"]["rows"] in (24, 25, 26)
+
+
+def test_a_weighted_source_of_which_nothing_is_left_stops_the_run(tmp_path: Path):
+    """A copy of another source has no row of its own, and no share can be kept."""
+    files = {name: tiny.jsonl(tmp_path / f"{name}.jsonl", LONG[:30]) for name in "ab"}
+    note = trained.prepare(run_of(tmp_path / "runs" / "one", {"a": 1.0, "b": 1.0}, **files), code=2)
+
+    assert note["error"].startswith(f"{tmp_path}/b.jsonl:1: no row of source `b` is left to train")
+    assert f"{tmp_path}/a.jsonl:1" in note["error"]
+    trained.prepare(run_of(tmp_path / "runs" / "two", **files))  # without weights: each row once
+
+
+def test_the_first_thousand_bad_rows_are_the_same_every_time(tmp_path: Path):
+    """Where bad rows stop the run, reading ends early, and says so; `drop` reads all."""
+    rows = [{"text": ""} if i % 2 else {"text": f"{i} " + "word " * 200} for i in range(6000)]
+    data = tiny.jsonl(tmp_path / "train.jsonl", rows)
+    run = run_of(tmp_path / "runs" / "one", train=data)
+    said = []
+    for number in ("2", "1", "3"):
+        said.append(trained.prepare(run, code=2, env={"LAUNCHER_NUM_PROC": number})["error"])
+    listed = [json.loads(line)["place"] for line in run.bad_rows.read_text().splitlines()]
+
+    assert said[0] == said[1] == said[2]
+    assert "1,000 bad rows, listed in bad_rows.jsonl; reading ended there" in said[0]
+    assert listed == [f"{data}:{2 * i}" for i in range(1, 1001)]
+    dropped = run_of(tmp_path / "runs" / "two", {"on_bad_row": "drop"}, train=data)
+    assert "3,000 bad rows in all" in trained.prepare(dropped, code=2)["error"]
+
+
+def test_a_full_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A cache that a team shares; what it lacks cannot be made there, and that is said."""
+    from launcher.runs import cache
+
+    opened: list[str] = []
+    entry = cache.Cache(tmp_path / "none")
+    monkeypatch.setattr(Path, "mkdir", _read_only)
+    with entry.lock("key", lambda: opened.append("waiting")):
+        opened.append("held")
+
+    assert opened == ["held"]
+
+
+def _read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_rows_of_one_group_stay_on_one_side(tmp_path: Path):
