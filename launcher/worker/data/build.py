@@ -129,9 +129,8 @@ class Builder:
         self.progress.say("comparing training rows with the eval sets")
         leaked = contamination.leaks(train, rows, parts)
         by_label = {source.label: source for source in train}
-        places = {(part.label, int(row)): part.source for part in parts for row in part.rows}
         for leak in leaked:
-            of = f"eval set `{leak.eval_label}`, {places[leak.eval_label, leak.eval_row].place(leak.eval_row)}"
+            of = f"eval set `{leak.measured.label}`, {leak.measured.source.place(leak.eval_row)}"
             self._remove(by_label[leak.label], leak.row, "contaminated", of)
         left, gone = _less(rows, [(leak.label, leak.row) for leak in leaked])
         empty = next((label for label in left if not len(left[label]) and gone[label]), None)

@@ -34,11 +34,11 @@ class Leak:
 
     label: str
     row: int
-    eval_label: str
+    measured: EvalRows
     eval_row: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvalRows:
     """Rows of one eval set that come from one source."""
 
@@ -76,7 +76,7 @@ class _Known:
     """The distinct eval rows, and their telling runs: each in one eval row only."""
 
     def __init__(self, measured: Sequence[EvalRows]) -> None:
-        self.names: list[tuple[str, int]] = []
+        self.names: list[tuple[EvalRows, int]] = []
         self.by_key: dict[bytes, int] = {}
         self.prompt_ends: list[int] = []
         self.runs, self.table = np.empty(0, np.uint64), np.zeros(1 << _TABLE_BITS, bool)
@@ -88,7 +88,7 @@ class _Known:
                 if key in self.by_key:
                     continue
                 self.by_key[key] = number = len(self.names)
-                self.names.append((part.label, row))
+                self.names.append((part, row))
                 self.prompt_ends.append(int(part.source.first[row]))
                 runs = runs_of(_ids(part.source, row))
                 hashes.append(runs)

@@ -93,6 +93,19 @@ def test_a_run_across_two_rows_is_none(tmp_path: Path):
     assert found(tmp_path / "b", [ROW[:20], ROW[20:]], [ROW]) == [0, 1]
 
 
+def test_the_eval_row_is_named_with_its_own_source(tmp_path: Path):
+    """A set that is held out from two sources has two rows of the same number."""
+    train = source(tmp_path, "train", [OTHER, ROW])
+    held = [source(tmp_path, label, [row]) for label, row in (("one", ROW), ("two", OTHER))]
+    parts = [EvalRows("eval", each, np.arange(1)) for each in held]
+    found_ = leaks([train], {"train": np.arange(2)}, parts)
+
+    assert [(leak.row, leak.measured.source.place(leak.eval_row)) for leak in found_] == [
+        (0, "two.jsonl:1"),
+        (1, "one.jsonl:1"),
+    ]
+
+
 def test_equal_rows_are_repeats_of_the_first_one(tmp_path: Path):
     """Across sources, in the order of the sources."""
     first = source(tmp_path, "a", [ROW, OTHER, ROW])
