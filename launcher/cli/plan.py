@@ -15,6 +15,7 @@ from launcher.recipe.load import load_recipe
 from launcher.render.command import run_line
 from launcher.render.plan_text import AGAIN, plan_text
 from launcher.render.recipe_yaml import recipe_yaml
+from launcher.runs import names
 
 
 def run(args: Namespace) -> int:
@@ -28,7 +29,8 @@ def run(args: Namespace) -> int:
     if args.json:
         sys.stdout.write(codec.dumps(plan))
         return 0
-    next_line = run_line(args.recipe, sets=args.set, cluster=args.cluster, gpus=args.gpus)
+    runs = None if Path(args.runs) == names.default_root() else args.runs
+    next_line = run_line(args.recipe, sets=args.set, cluster=args.cluster, gpus=args.gpus, runs=runs)
     note = AGAIN if cluster.here else "on a machine with that hardware"
     sys.stdout.write(plan_text(plan, next_line=next_line, note=note, prepared=prepared))
     if args.full:

@@ -44,7 +44,7 @@ def _filled(job: Job, words: Mapping[str, str]) -> list[str]:
     return [words.get(argument, argument) for argument in job.argv]
 
 
-def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None) -> str:
+def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None, runs: str | None = None) -> str:
     """The `launcher run` line that starts what was planned, quoted for a shell.
 
     Args:
@@ -52,9 +52,11 @@ def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None
         sets: `--set` values as they were typed.
         cluster: name of the cluster.
         gpus: `--gpus` as it was typed.
+        runs: `--runs` as it was typed; None where it is the default.
     """
     words = ["launcher", "run", recipe]
     words += [] if cluster == "local" else ["--cluster", cluster]
     words += [] if gpus is None else ["--gpus", gpus]
     words += [word for each in sets for word in ("--set", each)]
+    words += [] if runs is None else ["--runs", runs]
     return shlex.join(words)

@@ -145,3 +145,15 @@ def test_an_output_that_cannot_take_everything_ends_in_no_trace(tmp_path, shell)
     command = shell.replace("launcher", f"{sys.executable} -m launcher").format(recipe)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_plan_names_the_folder_of_runs_in_the_line_to_type_next(tmp_path, capsys, monkeypatch):
+    """Without it, `run` would start a second run beside the one whose data the plan has shown."""
+    from tests.support import planning
+
+    monkeypatch.chdir(tmp_path)
+    planning.recipe(tmp_path)
+    for runs, shown in (([], False), (["--runs", "elsewhere"], True)):
+        assert main(["plan", "small.yaml", *runs]) == 0
+        line = next(each for each in capsys.readouterr().out.splitlines() if each.startswith("NEXT"))
+        assert ("--runs elsewhere" in line) is shown

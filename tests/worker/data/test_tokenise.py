@@ -181,9 +181,7 @@ def test_the_first_thousand_bad_rows_are_the_same_every_time(tmp_path: Path):
     rows = [{"text": ""} if i % 2 else {"text": f"{i} " + "word " * 200} for i in range(6000)]
     data = tiny.jsonl(tmp_path / "train.jsonl", rows)
     run = run_of(tmp_path / "runs" / "one", train=data)
-    said = []
-    for number in ("2", "1", "3"):
-        said.append(trained.prepare(run, code=2, env={"LAUNCHER_NUM_PROC": number})["error"])
+    said = [trained.prepare(run, code=2, env={"LAUNCHER_NUM_PROC": number})["error"] for number in "213"]
     listed = [json.loads(line)["place"] for line in run.bad_rows.read_text().splitlines()]
 
     assert said[0] == said[1] == said[2]
