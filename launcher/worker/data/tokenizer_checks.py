@@ -8,7 +8,7 @@ import resource
 import select
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,11 +160,6 @@ def check_rows(job: Job, tokenizer: Any, rows: int | None) -> None:
         f"tokenizer `{chosen or job.base_model}` has ids up to {number}, model `{job.base_model}` {rows} embedding rows: none for {count} {quote(token)}",
         hint=hint,
     )
-
-
-def begins_twice(ids: Sequence[int], bos: int | None) -> bool:
-    """Whether a row begins with two begin-of-text tokens: one from the template, one from the tokenizer."""
-    return bos is not None and list(ids[:2]) == [bos, bos]
 
 
 def render_with_limit(render: Callable[[], object], *, seconds: float = 5.0) -> None:

@@ -216,14 +216,6 @@ def test_a_rendering_has_an_end(template, seconds, says):
     assert took < 30
 
 
-def test_two_begin_tokens_are_seen():
-    """One from the template, one from the tokenizer: the model never saw that."""
-    from launcher.worker.data.tokenizer_checks import begins_twice
-
-    assert begins_twice([5, 5, 9], 5)
-    assert not any((begins_twice([5, 9, 5], 5), begins_twice([5], 5), begins_twice([7, 7], None)))
-
-
 OFFLINE = """
 import sys, time
 from pathlib import Path
