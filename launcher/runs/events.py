@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -15,27 +16,47 @@ EventName = Literal[
     "stage",  # stage, state: started|done|failed|stopped|skipped
     "progress",  # stage, what, share: 0 to 1 or null, rows, tokens    where a long stage stands; from the stage itself
     "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
-    "resume",  # checkpoint, step
-    "step",  # step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens
+    "resume",  # checkpoint, step, world_size, versions: {name: [then, now]}
+    "quarantine",  # checkpoint, reason, moved_to          a damaged checkpoint was put aside
+    "step",  # attempt, step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens, seconds
     "eval",  # step, dataset, loss
     "score",  # step, dataset, metrics: {name: value}, rows, when: base|step|final
     "save",  # step
-    "commit",  # step, checkpoint, seconds
-    "save_failed",  # step, error
+    "commit",  # step, checkpoint, seconds, blocked_s: of them, those in which training waited
+    "save_failed",  # step, error, mount
     "stop",  # step, cause                              a stop request was agreed
     "warning",  # message
     "end",  # step, state: finished|stopped|failed, error
 ]
 
 
+_waiting: dict[Path, list[bytes]] = {}
+"""Lines that a full or forbidden disk did not take, of this process; they go first once it takes them again."""
+_MOST_WAITING = 10_000
+
+
 def append(path: Path, event: EventName, **fields: Any) -> None:
-    """Append one event with its Unix time in seconds. One write of one line, so that readers never see two mixed."""
+    """Append one event with its Unix time in seconds. One write of one line, so that readers never see two mixed.
+
+    Telling must not end what it tells of: what cannot be written waits, in order, for the next event.
+    """
     line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    lines = [*_waiting.pop(path, []), line.encode() + b"\n"]
     try:
-        os.write(descriptor, line.encode() + b"\n")
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        _waiting[path] = lines[-_MOST_WAITING:]
+        return
+    with contextlib.suppress(OSError):
+        while lines:
+            written = os.write(descriptor, lines[0])
+            if written < len(lines[0]):
+                lines[0] = b"\n" + lines[0].lstrip() if written else lines[0]  # readers pass over the torn line
+                break
+            lines.pop(0)
+    os.close(descriptor)
+    if lines:
+        _waiting[path] = lines[-_MOST_WAITING:]
 
 
 def heal(path: Path) -> None:

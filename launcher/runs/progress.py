@@ -104,6 +104,8 @@ class Progress:
         self._rewind(event.get("step", 0))
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
+        if event.get("attempt", self.attempt) != self.attempt:
+            return  # written by ranks of an attempt that another one has replaced
         self.step = event.get("step", self.step)
         self.reached[self.attempt] = self.step
         self._steps = [*self._steps[-_WINDOW:], (event.get("time", 0.0), self.step, event.get("tokens"))]

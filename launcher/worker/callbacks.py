@@ -1,4 +1,4 @@
-"""What a run reports while it trains, and how it stops: transformers callbacks, added to the trainer by the task."""
+"""What a run checks and reports while it trains: transformers callbacks, added to the trainer by the task."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import time
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from launcher.errors import RunFailed
 from launcher.runs import events
-from launcher.worker.faults import Stopped
 from launcher.worker.job import Job
-from launcher.worker.stop import StopRequest
 
 
 class CheckWrapper(TrainerCallback):
@@ -85,6 +82,7 @@ class Events(TrainerCallback):
         events.append(
             self._job.run_dir.events,
             "step",
+            attempt=self._attempt,
             step=state.global_step,
             epoch=logs.get("epoch"),
             loss=logs["loss"],
@@ -107,40 +105,3 @@ def _memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-class StopAtBoundary(TrainerCallback):
-    """Turns a stop request into a save and an end, at the same step on all ranks."""
-
-    def __init__(self, job: Job, request: StopRequest) -> None:
-        self._events = job.run_dir.events
-        self._request = request
-        self.stopped = False
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """A request that came while the model was loaded ends the run before its first step; there is nothing to save.
-
-        Raises:
-            Stopped: all ranks leave.
-        """
-        if self._agreed(args):
-            self._say(args, state)
-            raise Stopped
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Ask all ranks whether any of them was told to stop."""
-        if self._agreed(args) and state.global_step < state.max_steps:
-            self.stopped = control.should_save = control.should_training_stop = True
-            self._say(args, state)
-
-    def _agreed(self, args: TrainingArguments) -> bool:
-        asked = self._request.cause() is not None
-        if args.world_size == 1:
-            return asked
-        flag = torch.tensor(int(asked), device=args.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
-
-    def _say(self, args: TrainingArguments, state: TrainerState) -> None:
-        if args.process_index == 0:
-            events.append(self._events, "stop", step=state.global_step, cause=self._request.cause() or "another rank")

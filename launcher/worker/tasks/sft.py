@@ -14,7 +14,8 @@ from launcher.errors import RunFailed
 from launcher.plan.model_files import fingerprint
 from launcher.runs import checkpoints, events
 from launcher.worker import evaluate, tracking
-from launcher.worker.callbacks import CheckWrapper, Events, StopAtBoundary
+from launcher.worker.boundary import Boundary
+from launcher.worker.callbacks import CheckWrapper, Events
 from launcher.worker.faults import Stopped
 from launcher.worker.job import Job
 from launcher.worker.model import load_model, peft_config
@@ -51,19 +52,19 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
         store=CheckpointStore(job, attempt, args.world_size),
     )
 
-    stopping = StopAtBoundary(job, stop)
+    boundary = Boundary(job, stop)
     callbacks = [
         CheckWrapper(job, trainer),
         *([Events(job, trainer, attempt)] if rank == 0 else []),
         *evaluate.callbacks(plan, run_dir, trainer, tokenizer),
-        stopping,
+        boundary,
         *tracking.callbacks(plan, run_dir),  # last, to see what the others log
     ]
     for callback in callbacks:
         trainer.add_callback(callback)
 
     train(job, trainer, rank)
-    if stopping.stopped:
+    if boundary.stopped:
         end(job, trainer, rank, "stopped")
         raise Stopped
     save_result(job, trainer, rank)
