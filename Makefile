@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check golden bench clean
+.PHONY: demo test check golden bench faults clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
 	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
@@ -31,6 +31,9 @@ bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.scale
 	$(if $(LAUNCHER_DATA),$(BIN)/python -m benchmarks.prepare --data $(LAUNCHER_DATA))
+
+faults: $(VENV)/.dev ## Kill, damage and race runs, and write docs/FAULTS.md (about 40 minutes); SIZE=ci: the short version, which writes nothing
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run --size $(or $(SIZE),long) $(ARGS)
 
 clean: ## Remove the environment and build leftovers; runs stay
 	rm -rf $(VENV) build dist *.egg-info

@@ -9,6 +9,8 @@ LauncherError             exit 2   base; message and hint are separate
 ├── EnvironmentFault      exit 4   this machine lacks something (file, package, disk, model)
 ├── SubmissionError       exit 5   a scheduler refused the job
 ├── RunFailed             exit 6   a stage or rank failed; names the first one
+│   ├── MachineFailed     exit 86  a fault of the machine, not of the run: the same may go on; it did, as often as it may
+│   └── NoProgress        exit 93  it started again by itself, and several attempts in a row saved nothing new
 ├── GateFailed            exit 7   an evaluation gate was not met
 └── LeftAtOnce            exit 130 a second Ctrl-C ended the run without saving
 """
@@ -21,7 +23,10 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes of `launcher` (0-7, 85, 130) and of its workers (85, 86, 93). They are API."""
+    """Exit codes of `launcher` and of its workers (0, 85, 86, 93). They are API.
+
+    86 may go on as it is, 93 would fail again, and both say so to a batch script too; 2, 4 and 6 want a person.
+    """
 
     DONE = 0
     USAGE = 2
@@ -114,6 +119,18 @@ class RunFailed(LauncherError):
     """A stage or a rank ended with an error."""
 
     exit_code = Exit.RUN_FAILED
+
+
+class MachineFailed(RunFailed):
+    """The machine failed, not the run: a process was killed, a connection was lost, a disk answered with errors."""
+
+    exit_code = Exit.INFRASTRUCTURE
+
+
+class NoProgress(RunFailed):
+    """Several attempts in a row saved nothing new: the next one would not either."""
+
+    exit_code = Exit.DO_NOT_REQUEUE
 
 
 class GateFailed(LauncherError):

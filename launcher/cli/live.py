@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from launcher import text
-from launcher.executors.local import View
+from launcher.executors.stages import View
 from launcher.runs.progress import Progress
 
 if TYPE_CHECKING:
@@ -218,6 +218,12 @@ def _commit(event: Mapping[str, Any]) -> str:
     return f"step {event.get('step')}  saved {event.get('checkpoint')} ({event.get('seconds')} s)"
 
 
+def _stop(event: Mapping[str, Any]) -> str:
+    step, cause = event.get("step"), event.get("cause")
+    where = "before the first step" if step is None else f"step {step}"
+    return f"{where}  stopping {'before the time limit' if cause == 'time limit' else 'on request'}"
+
+
 def _save_failed(event: Mapping[str, Any]) -> str:
     return f"step {event.get('step')}  could not save: {event.get('error')}; training goes on"
 
@@ -229,6 +235,6 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "score": _score,
     "commit": _commit,
     "save_failed": _save_failed,
-    "stop": lambda event: f"step {event.get('step')}  stopping on request",
+    "stop": _stop,
     "warning": lambda event: f"warning: {event.get('message')}",
 }

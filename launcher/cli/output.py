@@ -10,6 +10,17 @@ from launcher.errors import LauncherError, RecipeErrors
 if TYPE_CHECKING:
     from launcher.executors.pick import Pick
 
+_OF_THE_SCHEDULE = (
+    "data",
+    "training.global_batch_size",
+    "training.learning_rate",
+    "training.lr_scheduler",
+    "training.max_steps",
+    "training.num_train_epochs",
+    "training.warmup",
+)
+"""Keys that decide the rate of a step, most of them through the number of steps."""
+
 
 def error(fault: LauncherError) -> None:
     """Print an error: one `error:` line each, its `hint:` line below."""
@@ -21,8 +32,8 @@ def error(fault: LauncherError) -> None:
 
 def picked(pick: Pick) -> None:
     """Say which run it is and why, before anything starts."""
-    from launcher.executors.pick import describe
     from launcher.runs import names
+    from launcher.runs.changes import describe
 
     where = names.short(pick.run_dir.root)
     lines = {
@@ -37,5 +48,7 @@ def picked(pick: Pick) -> None:
     elif pick.differences and pick.action == "continue":
         print("allowed changes:", file=sys.stderr)
     told = [f"  {describe(change)}" for change in pick.differences]
+    if pick.action == "continue" and any(key.startswith(_OF_THE_SCHEDULE) for key, _, _ in pick.differences):
+        told.append("  the learning rate goes on as if this had been its schedule from the start")
     said = [lines[pick.action], *told] if pick.action == "update" else [*told, lines[pick.action]]
     print("\n".join(said), file=sys.stderr)

@@ -7,21 +7,24 @@ import shlex
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from launcher import text
-from launcher.render import evaltable
+from launcher.render import evaltable, goodput_text
 from launcher.runs import attempts, checkpoints, events, names, state
 from launcher.runs.attempts import Attempt
+from launcher.runs.goodput import Goodput, measure
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 from launcher.runs.state import State
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 10
+_ATTEMPTS = 10
+"""Attempts shown one by one; of a longer history, the last."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Look:
     seen: Progress
     attempts: tuple[Attempt, ...]
     now: float
+    goodput: Goodput = field(default_factory=Goodput)
 
     @property
     def where(self) -> str:
@@ -49,18 +53,14 @@ class Look:
 def look(run_dir: RunDir) -> Look:
     """Read a run's files."""
     found = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
-    return Look(
-        run_dir,
-        state.derive(run_dir),
-        progress(events.read(run_dir.events)),
-        tuple(each for each in found if each),
-        time.time(),
-    )
+    tried = tuple(each for each in found if each)
+    said = events.read(run_dir.events)
+    return Look(run_dir, state.derive(run_dir), progress(said), tried, time.time(), measure(said, tried))
 
 
 def runs_table(looks: Sequence[Look]) -> str:
     """All runs, one line each; why a run has failed stands below it, with the command that shows more."""
-    lines = [["RUN", "WHERE", "STATE", "STEP", "LOSS", "HELD-OUT", "ETA"]]
+    lines = [["RUN", "WHERE", "STATE", "STEP", "LOSS", "HELD-OUT", "ETA", "GOODPUT"]]
     lines += [_row(each) for each in looks]
     shown = text.table(lines, right=frozenset({3, 4})).splitlines()
     for number in range(len(looks), 0, -1):
@@ -76,13 +76,15 @@ def run_screen(each: Look) -> str:
         "speed": _speed(each),
         "loss": _loss(each),
         "safe": _safe(each),
+        "goodput": goodput_text.line(each.goodput),
         "history": _history(each),
         "why": each.state.reason if each.state.name == "failed" else None,
         "next": " · ".join(next_commands(each)),
     }
     width = max(len(each.run_dir.name), 7) + 2
     head = f"{each.run_dir.name.ljust(width)}{each.where} · {_headline(each)}"
-    return "\n".join([head, *(f"{name.ljust(width)}{line}" for name, line in sections.items() if line)])
+    told = (f"{name.ljust(width)}{_indented(told, width)}" for name, told in sections.items() if told)
+    return "\n".join([head, *told])
 
 
 def as_json(each: Look) -> dict[str, Any]:
@@ -107,6 +109,7 @@ def as_json(each: Look) -> dict[str, Any]:
         "steps_at_risk": seen.at_risk,
         "stage": seen.stage if each.state.name == "running" else None,
         "progress": {"what": seen.what, "share": seen.share} if _preparing(each) and seen.what else None,
+        "goodput": each.goodput.as_json(),
         "attempts": [vars(attempt) for attempt in each.attempts],
     }
 
@@ -173,6 +176,7 @@ def _row(each: Look) -> list[str]:
         "-" if seen.loss is None else f"{seen.loss:.3g}",
         ", ".join(_change(seen, name) for name in seen.last_eval) or "-",
         "-" if left is None else text.duration(left),
+        "-" if each.goodput.share is None else f"{each.goodput.share:.0%}",
     ]
 
 
@@ -241,7 +245,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _safe(each: Look) -> str:
-    choice = checkpoints.newest(each.run_dir)
+    choice = checkpoints.newest(each.run_dir, contents=False)
     step = choice.checkpoint.step if choice.checkpoint else 0
     parts = []
     if choice.checkpoint:
@@ -256,14 +260,18 @@ def _safe(each: Look) -> str:
 
 
 def _history(each: Look) -> str:
-    return " → ".join(_attempt(each, attempt) for attempt in each.attempts)
+    shown = each.attempts[-_ATTEMPTS:]
+    earlier = len(each.attempts) - len(shown)
+    lines = [text.counted(earlier, "earlier attempt")] if earlier else []
+    if shown:
+        lines.append(text.table([_attempt(each, attempt) for attempt in shown]))
+    return "\n".join(lines)
 
 
-def _attempt(each: Look, attempt: Attempt) -> str:
-    step = each.seen.reached.get(attempt.number)
-    where = f" at step {step}" if step is not None else ""
-    if attempt is each.attempts[-1] and each.state.name == "running":
-        return f"#{attempt.number} running"
-    done = "prepared" if step is None else "done"
-    words = {None: "killed", 0: done, 85: "stopped", 130: "left at once"}
-    return f"#{attempt.number} {words.get(attempt.code, 'failed')}{where}"
+def _attempt(each: Look, attempt: Attempt) -> list[str]:
+    running = attempt is each.attempts[-1] and each.state.name == "running"
+    return goodput_text.row(attempt, each.goodput.attempt(attempt.number), running=running)
+
+
+def _indented(lines: str, width: int) -> str:
+    return lines.replace("\n", "\n" + " " * width)

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.errors import UsageError
 from launcher.executors.prepared import recipe_keys
-from launcher.plan import data_files
+from launcher.plan import data_files, split
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
 from launcher.render.files import texts
@@ -60,7 +60,7 @@ def relocate(plan: Plan, placement: dict[str, Any], sets: tuple[str, ...]) -> di
         recipe_key, separator, value = each.partition("=")
         if not separator or recipe_key not in by_recipe_key:
             raise UsageError(
-                f"`--set {each}`: of an existing run, only paths can be set: {', '.join(by_recipe_key) or 'it has none'}",
+                f"`--set {each}`: of an existing run, only paths and `{split.ROWS}` can be set; its paths: {', '.join(by_recipe_key) or 'none'}",
                 hint="to change anything else, run the recipe: `launcher run RECIPE --set …`",
             )
         moved[by_recipe_key[recipe_key]] = _found(by_recipe_key[recipe_key], value)

@@ -7,8 +7,10 @@ from types import FrameType
 from typing import Self
 
 from launcher.runs.paths import RunDir
+from launcher.runs.stopping import SIGNALS
 
-_ASK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ASK = tuple(number for number in SIGNALS if number != signal.SIGQUIT)
+"""Ctrl-\\ ends a program that does not answer: the launcher too, and then torchrun is asked to stop by the kernel."""
 
 
 class Interrupts:

@@ -1,52 +1,32 @@
-"""The local executor: one attempt of a run on this machine, stage after stage, in the foreground.
+"""The local executor: a run on this machine in the foreground, attempt after attempt, until it is done or nothing helps.
 
-It holds the run's lock from first to last, starts each stage as a child in a session of its own, follows
-`events.jsonl`, and turns exit notes into one exit code. It prints nothing: a `View` shows what happens.
+It holds the run's lock from first to last. What an attempt is stands in `stages`, what follows it in `runs.policy`.
+It prints nothing: a `View` shows what happens.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from launcher.errors import EnvironmentFault, Exit, LauncherError, LeftAtOnce
-from launcher.executors import outcome, prepared
+from launcher.errors import EnvironmentFault, Exit, LauncherError, LeftAtOnce, NoProgress
+from launcher.executors import outcome, prepared, resplit
 from launcher.executors.interrupts import Interrupts
-from launcher.executors.processes import Child, end_survivors, survivors
-from launcher.plan import codec
-from launcher.plan.types import Job, Plan
-from launcher.render.command import command
-from launcher.runs import attempts, checkpoints, choice, events, lock, record, state
+from launcher.executors.outcome import Ended
+from launcher.executors.processes import end_survivors, survivors
+from launcher.executors.stages import Stages, View
+from launcher.plan import codec, split
+from launcher.plan.types import Plan
+from launcher.runs import attempts, checkpoints, choice, events, lock, names, policy, record, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.files import write_text
 from launcher.runs.paths import RunDir
+from launcher.runs.policy import Retry, Stop, Tried
 from launcher.runs.record import Record
 
-_POLL_S = 0.2
-_FAILURE_GRACE_S = 30.0
-"""After one rank has failed, the others can wait for it for ever in a collective; then they are ended."""
-
-
-class View(Protocol):
-    """Shows what an executor does."""
-
-    def note(self, text: str) -> None:
-        """Show one line about the launcher's own doings."""
-
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Show one event of the run."""
-
-    def output(self, line: str) -> None:
-        """Show one line of a stage's output."""
-
-    def tick(self) -> None:
-        """Some time has passed."""
+_POLL_S = 0.1
 
 
 class Superseded(Exception):
@@ -54,7 +34,7 @@ class Superseded(Exception):
 
 
 def run(run_dir: RunDir, view: View, *, identity: Mapping[str, Any] | None = None) -> Exit | None:
-    """Run or continue this directory until it is done, stopped or failed.
+    """Run or continue this directory until it is done, stopped, or failed in a way that another attempt does not help.
 
     Args:
         run_dir: the run.
@@ -89,11 +69,11 @@ def _held(run_dir: RunDir, view: View, identity: Mapping[str, Any] | None, stage
             if identity is not None and held.record.identity != identity:
                 raise Superseded
             run_dir.stop_request.unlink(missing_ok=True)
-            return held.attempt() if held.has_work() else Exit.DONE
+            return held.until_it_ends() if held.has_work() else Exit.DONE
 
 
 class _Run:
-    """One attempt, while this process holds the lock."""
+    """A run while this process holds its lock."""
 
     def __init__(self, run_dir: RunDir, view: View, interrupts: Interrupts, stages: Sequence[str]) -> None:
         self.run_dir = run_dir
@@ -101,8 +81,15 @@ class _Run:
         self.view = view
         self.interrupts = interrupts
         self.plan: Plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
-        self.record: Record = _record(run_dir)
-        self.offset = run_dir.events.stat().st_size if run_dir.events.exists() else 0
+        self.began = time.time()
+        self.tried: list[Tried] = []
+        self.seen: list[str] = []
+        """For each attempt that failed, its number and why, in one line."""
+
+    @property
+    def record(self) -> Record:
+        """`run.json` as it stands."""
+        return _record(self.run_dir)
 
     def has_work(self) -> bool:
         """Something is to be done beside data that is ready, be it to note by which plan it is."""
@@ -110,35 +97,142 @@ class _Run:
         ready = prepared.is_current(self.run_dir, self.plan) and not choice.claimed(self.run_dir)
         return any(job.stage != "prepare" for job in jobs) or not ready
 
-    def attempt(self) -> Exit:
-        self._clear_away()
-        attempt = attempts.begin(self.run_dir)
-        code = Exit.RUN_FAILED
-        reason: str | None = "the launcher itself failed"
+    def until_it_ends(self) -> Exit:
+        """Attempt after attempt, as long as the policy sees a use in it."""
+        if told := resplit.told(self.plan, self.record):
+            self.view.note(told)
+        while True:
+            self._let_leave()
+            attempt = attempts.begin(self.run_dir, "policy" if self.tried else "person")
+            decision, error = self._attempt(attempt)
+            if isinstance(decision, Stop):
+                if error:
+                    raise error
+                return decision.code
+            self.view.note(_again(decision, attempt.number + 1, policy.committed_step(self.run_dir)))
+            if not self._wait(decision.after_s) and error:
+                raise error
+
+    def _attempt(self, attempt: Attempt) -> tuple[Retry | Stop, LauncherError | None]:
+        """One attempt: what follows it, and its error where it failed. How it ended is noted, whatever happens."""
+        code: int = Exit.RUN_FAILED
+        noted: dict[str, Any] = {"error": "the launcher itself failed"}
         try:
-            code, reason = self._stages(attempt), None
-        except LauncherError as error:
-            code, reason = error.exit_code, error.message.splitlines()[0]
+            attempt = self._clear_away(attempt)
+            ended = self._ended(attempt)
+            to_step = policy.committed_step(self.run_dir)
+            self.tried.append(Tried(ended.cause, attempt.from_step or 0, to_step))
+            decision, error = self._decide(ended, attempt)
+            code = error.exit_code if error else decision.code if isinstance(decision, Stop) else Exit.DONE
+            noted = {"error": _first_line(error), "cause": ended.cause, "to_step": to_step}
+        except LauncherError as fault:
+            cause = "stopped" if isinstance(fault, LeftAtOnce) else outcome.of_error(fault).cause
+            code, noted = fault.exit_code, {"error": _first_line(fault), "cause": cause}
             raise
-        except OSError as error:
-            code, reason = Exit.ENVIRONMENT, str(error)
+        except OSError as fault:
+            code, noted = Exit.ENVIRONMENT, {"error": str(fault), "cause": "environment"}
             raise
         finally:
             with contextlib.suppress(OSError):  # a full disk: the error itself is what matters
-                attempts.end(self.run_dir, attempt, code, reason)
-        return code
+                attempts.end(self.run_dir, attempt, code, **noted)
+        return decision, error
 
-    def _stages(self, attempt: Attempt) -> Exit:
-        write_text(self.run_dir.attempt_plan(attempt.number), codec.dumps(self.plan))
-        self._say("attempt", attempt=attempt.number, pid=os.getpid(), host=platform.node())
-        for job in self.plan.jobs:
-            if job.stage in self.stages and not self._stage(job, attempt):
-                return Exit.SAVED_AND_STOPPED
-        if "train" not in self.stages:
-            return Exit.DONE
-        self._report()
-        write_text(self.run_dir.done, "")
-        return Exit.DONE
+    def _ended(self, attempt: Attempt) -> Ended:
+        stages = Stages(
+            self.run_dir, self.plan, self.record, attempt, self.view, self.interrupts,
+            wanted=self.stages, began=self.began,
+        )  # fmt: skip
+        try:
+            ended = stages.run()
+        except LeftAtOnce:
+            raise
+        except LauncherError as error:
+            return outcome.of_error(error)
+        if ended.cause == "finished" and "train" in self.stages:
+            self._report()
+            write_text(self.run_dir.done, "")
+        return ended
+
+    def _decide(self, ended: Ended, attempt: Attempt) -> tuple[Retry | Stop, LauncherError | None]:
+        """What follows an attempt, and the error to show if nothing does; prepares what the next one needs."""
+        rows = resplit.may_shrink(self.plan, self.record) if ended.cause == "out_of_memory" else None
+        limit = self.plan.restart.max_requeues
+        decision = policy.decide(self.tried, max_requeues=limit, smaller=rows is not None)
+        if ended.error is None:
+            return decision, None
+        self.seen.append(f"attempt {attempt.number}: {_first_line(ended.error)}")
+        if isinstance(decision, Stop):
+            return decision, self._final(ended.error, decision)
+        if self.interrupts.asked():  # nobody waits for another attempt
+            return Stop(ended.error.exit_code), ended.error
+        self._tell(ended, attempt, decision)
+        if rows is not None:
+            self.plan = resplit.apply(self.run_dir, self.plan, rows, "policy")
+            self.view.note(f"from now on {split.at_a_time(self.plan.batch)}: the same result")
+        return decision, ended.error
+
+    def _final(self, error: LauncherError, decision: Stop) -> LauncherError:
+        """The error of the last attempt, with why there is no further one."""
+        if decision.reason is None:
+            return error
+        first, *evidence = error.message.splitlines()
+        if decision.code == Exit.DO_NOT_REQUEUE:
+            listed = [f"       {each}" for each in self.seen[-policy.WITHOUT_PROGRESS :]]
+            message = "\n".join([f"{decision.reason}, the last one: {first}", *listed, *evidence])
+            look = f"`launcher logs {names.typed(self.run_dir)}` shows what the last one did"
+            return NoProgress(message, hint=look)
+        return type(error)("\n".join([f"{first} ({decision.reason})", *evidence]), hint=error.hint)
+
+    def _tell(self, ended: Ended, attempt: Attempt, decision: Retry) -> None:
+        first = _first_line(ended.error)
+        events.append(
+            self.run_dir.events,
+            "retry",
+            attempt=attempt.number,
+            cause=ended.cause,
+            error=first,
+            step=policy.committed_step(self.run_dir),
+            after_s=decision.after_s,
+        )
+        self.view.note(f"attempt {attempt.number} failed: {first}")
+
+    def _wait(self, seconds: float) -> bool:
+        """Let the machine recover. False when somebody asks for a stop meanwhile: nothing runs, so nothing is to be saved."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.interrupts.asked():
+            self.view.tick()
+            time.sleep(_POLL_S)
+        return not self.interrupts.asked()
+
+    def _let_leave(self) -> None:
+        """Processes that an earlier attempt left on this machine may save and leave before the next one is opened."""
+        left = survivors(self.run_dir, self.record.id)
+        if left:
+            self.view.note(
+                f"waiting for {len(left)} processes of the last attempt to save and leave (Ctrl-C ends them)"
+            )
+            end_survivors(self.run_dir, self.record.id, urgent=self.interrupts.asked)
+        self.run_dir.done.unlink(missing_ok=True)
+
+    def _clear_away(self, attempt: Attempt) -> Attempt:
+        """What an earlier attempt left: a torn last event, half a checkpoint; and where this one starts.
+
+        Only now: ranks of an older attempt that still live elsewhere see the folder of this one and commit nothing more.
+        """
+        events.heal(self.run_dir.events)
+        checkpoints.sweep(self.run_dir)
+        found = checkpoints.newest(self.run_dir, contents=False)
+        if "train" in self.stages:
+            self._announce(found, attempt)
+        return attempts.starts_from(self.run_dir, attempt, found.checkpoint.step if found.checkpoint else 0)
+
+    def _announce(self, found: checkpoints.Choice, attempt: Attempt) -> None:
+        for refused in found.passed_over:
+            self.view.note(f"{refused.path.name} is passed over: {refused.reason}")
+        if found.checkpoint:
+            self.view.note(f"continuing from {found.checkpoint.path.name} (attempt {attempt.number})")
+        elif attempt.number > 1 and state.trained(self.run_dir):
+            self.view.note(f"no complete checkpoint yet: starting from step 0 (attempt {attempt.number})")
 
     def _report(self) -> None:
         """A run is done even when its report cannot be drawn."""
@@ -149,129 +243,15 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail a trained run
             self.view.note(f"report.html could not be written: {error}")
 
-    def _clear_away(self) -> None:
-        """What an earlier attempt left: processes, a torn last event, half a checkpoint."""
-        left = survivors(self.run_dir, self.record.id)
-        if left:
-            self.view.note(
-                f"waiting for {len(left)} processes of the last attempt to save and leave (Ctrl-C ends them)"
-            )
-            end_survivors(self.run_dir, self.record.id, urgent=self.interrupts.asked)
-        self.run_dir.done.unlink(missing_ok=True)
-        events.heal(self.run_dir.events)
-        checkpoints.sweep(self.run_dir)
 
-    def _stage(self, job: Job, attempt: Attempt) -> bool:
-        """True when the stage has ended well, False when it left on request."""
-        if job.stage == "prepare" and prepared.is_current(self.run_dir, self.plan):
-            self._say("stage", stage=job.stage, state="skipped")
-            return True
-        self._say("stage", stage=job.stage, state="started")
-        try:
-            went_on = self._prepare(job, attempt) if job.stage == "prepare" else self._train(job, attempt)
-        except LauncherError:
-            with contextlib.suppress(OSError):
-                self._say("stage", stage=job.stage, state="failed")
-            raise
-        self._say("stage", stage=job.stage, state="done" if went_on else "stopped")
-        return went_on
+def _again(decision: Retry, number: int, step: int) -> str:
+    when = f" in {decision.after_s:.0f} s" if decision.after_s else ""
+    start = f"checkpoint-{step}" if step else "step 0"
+    return f"trying again{when} (attempt {number}, from {start})"
 
-    def _prepare(self, job: Job, attempt: Attempt) -> bool:
-        prepared.check_placement(self.run_dir, data=not self.run_dir.data_facts.exists())
-        log, shown = self.run_dir.stage_log(attempt.number, job.stage), 0
-        with self._child(job, attempt) as child:
-            while (code := child.poll()) is None:
-                shown = self._relay_output(log, shown)
-                self._relay_events()
-                if self.interrupts.asked():
-                    self.view.note("stopped while preparing the data; nothing was trained")
-                    return False
-                time.sleep(_POLL_S)
-        self._relay_output(log, shown)
-        self._relay_events()
-        if fault := outcome.prepare_fault(self.run_dir, attempt.number, code):
-            raise fault
-        self.record = prepared.remember(self.run_dir, self.plan, self.record)
-        return True
 
-    def _train(self, job: Job, attempt: Attempt) -> bool:
-        prepared.check_placement(self.run_dir, data=False)
-        self._announce(attempt)
-        with self._child(job, attempt) as child:
-            code = self._watch(child, attempt)
-        self._relay_events()
-        end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
-        return outcome.train_code(self.run_dir, attempt.number, code, ranks=job.processes) == Exit.DONE
-
-    def _watch(self, child: Child, attempt: Attempt) -> int:
-        told, failed_at = False, None
-        while (code := child.poll()) is None:
-            self._relay_events()
-            if self.interrupts.urgent():
-                self._leave(child)
-            if self.interrupts.asked() and not told:
-                told = True
-                self._ask(child)
-            if failed_at is None and attempts.first_failure(attempts.exits(self.run_dir, attempt.number)):
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > _FAILURE_GRACE_S:
-                child.kill()
-            time.sleep(_POLL_S)
-        return code
-
-    def _ask(self, child: Child) -> None:
-        """Ask the ranks to save and leave: by the stop file, or by a signal when the disk is too full for one."""
-        self.view.note("saving at the next step, then leaving (Ctrl-C again leaves at once, without saving)")
-        try:
-            self.run_dir.stop_request.touch()
-        except OSError:
-            child.terminate()
-
-    def _leave(self, child: Child) -> None:
-        child.kill()
-        end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
-        raise LeftAtOnce("left at once, without saving", hint="the same command goes on from the last checkpoint")
-
-    def _announce(self, attempt: Attempt) -> None:
-        found = checkpoints.newest(self.run_dir)
-        for refused in found.passed_over:
-            self.view.note(f"{refused.path.name} is passed over: {refused.reason}")
-        if found.checkpoint:
-            self.view.note(f"continuing from {found.checkpoint.path.name} (attempt {attempt.number})")
-        elif attempt.number > 1 and state.trained(self.run_dir):
-            self.view.note(f"no complete checkpoint yet: starting from step 0 (attempt {attempt.number})")
-
-    def _child(self, job: Job, attempt: Attempt) -> Child:
-        env = {
-            **os.environ,
-            **job.env,
-            "LAUNCHER_RUN_ID": self.record.id,
-            "LAUNCHER_ATTEMPT": str(attempt.number),
-            "PYTHONSAFEPATH": "1",  # a file `datasets.py` in the current directory must not stand in for the library
-        }
-        argv = command(job, self.run_dir.root.resolve(), sys.executable)
-        return Child(argv, env, self.run_dir.stage_log(attempt.number, job.stage))
-
-    def _say(self, name: events.EventName, **fields: Any) -> None:
-        events.append(self.run_dir.events, name, **fields)
-        self._relay_events()
-
-    def _relay_events(self) -> None:
-        found, self.offset = events.follow_from(self.run_dir.events, self.offset)
-        for event in found:
-            self.view.event(event)
-        self.view.tick()
-
-    def _relay_output(self, log: Path, shown: int) -> int:
-        """Show the complete lines of a log behind byte `shown`; returns the offset behind them."""
-        with log.open("rb") as file:
-            file.seek(shown)
-            block = file.read()
-        end = block.rfind(b"\n") + 1
-        for line in block[:end].decode(errors="replace").splitlines():
-            self.view.output(line)
-        self.view.tick()
-        return shown + end
+def _first_line(error: LauncherError | None) -> str | None:
+    return error.message.splitlines()[0] if error else None
 
 
 def _record(run_dir: RunDir) -> Record:

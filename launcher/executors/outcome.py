@@ -1,112 +1,187 @@
-"""How a stage ended, from exit notes: the error a person needs first, with its evidence and the next command."""
+"""How a stage ended, from exit notes: the cause in one word, and the error a person needs first, with evidence and the next command."""
 
 from __future__ import annotations
 
 import re
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.errors import DataError, EnvironmentFault, Exit, LauncherError, RunFailed
+from launcher.errors import DataError, EnvironmentFault, LauncherError, MachineFailed, RunFailed
+from launcher.plan import split
+from launcher.plan.types import Plan
 from launcher.runs import attempts, names
-from launcher.runs.attempts import ExitNote
+from launcher.runs.attempts import Cause, ExitNote
 from launcher.runs.paths import RunDir
+from launcher.runs.stopping import SIGNALS
 
 _KINDS: Mapping[str, type[LauncherError]] = {
     "data": DataError,
     "environment": EnvironmentFault,
     "disk_full": EnvironmentFault,
+    "infrastructure": MachineFailed,
+    "hang": MachineFailed,
 }
-"""Causes that a person can put right, and with them the exit code; any other end of a stage is `RunFailed`."""
+"""The error of each cause, and with it the exit code; of any other cause it is `RunFailed`."""
+_NAME_THE_RANK = ("hang", "not_finite")
 
 _TAIL_LINES = 8
 _TAIL_BYTES = 64 * 1024
 _ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", re.DOTALL)
 """torchrun's own account of the first rank it saw die; the only trace of a rank that was killed."""
+_SIGNALLED = re.compile(r"SignalException: Process \d+ got signal")
+"""torchrun's last words when it was asked to stop; ranks that had just been started may have left no other trace."""
+_NO_MEETING = re.compile(r"^\S*(?:Rendezvous\w*Error|DistNetworkError|DistStoreError)\b", re.MULTILINE)
+"""torchrun itself could not bring the ranks together: a port that is taken, a host that does not answer."""
 
 
-def prepare_fault(run_dir: RunDir, attempt: int, code: int) -> LauncherError | None:
-    """The error of a prepare stage that left with `code`; None when it ended well."""
+@dataclass(frozen=True)
+class Ended:
+    """How a stage or an attempt ended, and the error to show where it did not end well."""
+
+    cause: Cause
+    error: LauncherError | None = None
+
+
+def of_error(error: LauncherError) -> Ended:
+    """The end of an attempt that the executor itself refuses to go on with."""
+    kinds: tuple[tuple[type[LauncherError], Cause], ...] = ((DataError, "data"), (EnvironmentFault, "environment"))
+    return Ended(next((cause for kind, cause in kinds if isinstance(error, kind)), "code"), error)
+
+
+def prepared(run_dir: RunDir, attempt: int, code: int) -> Ended:
+    """The end of a prepare stage that left with `code`."""
     if code == 0:
-        return None
+        return Ended("finished")
     log = run_dir.stage_log(attempt, "prepare")
+    look = _look(run_dir, "--stage prepare")
     note = next((each for each in attempts.exits(run_dir, attempt) if each.who == "prepare"), None)
+    if note is None and -code in SIGNALS:
+        return Ended("stopped")
     if note is None or note.error is None:
         how = _signal_name(-code) if code < 0 else f"exit code {code}"
-        return RunFailed(f"preparing the data ended with {how}{_evidence(log)}", hint=_look(run_dir, "--stage prepare"))
-    hint = note.hint or _look(run_dir, "--stage prepare")
-    if note.cause in _KINDS:
-        return _KINDS[note.cause](note.error, hint=note.hint)
-    return RunFailed(f"preparing the data failed: {note.error}{_evidence(log)}", hint=hint)
+        kind, cause = _kind(code)
+        return Ended(cause, kind(f"preparing the data ended with {how}{_evidence(log)}", hint=look))
+    if note.cause in ("data", "environment", "disk_full"):  # a person can put it right: its own words say it all
+        return Ended(_cause(note), _KINDS[note.cause](note.error, hint=note.hint or look))
+    error = _KINDS.get(note.cause, RunFailed)
+    return Ended(
+        _cause(note), error(f"preparing the data failed: {note.error}{_evidence(log)}", hint=note.hint or look)
+    )
 
 
-def train_code(run_dir: RunDir, attempt: int, code: int, *, ranks: int) -> Exit:
-    """`DONE` or `SAVED_AND_STOPPED`.
+def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int) -> Ended:
+    """The end of a training stage; its error names the first failing rank by time.
 
     `code`, torchrun's own, says little: 1 for any end but a perfect one, negative for a signal. The ranks' notes say it.
-
-    Raises:
-        LauncherError: a rank failed; the message names the first one by time.
     """
     notes = [note for note in attempts.exits(run_dir, attempt) if note.who != "prepare"]
-    if killed := _killed_rank(run_dir.stage_log(attempt, "train"), notes):
-        raise _rank_killed(run_dir, attempt, *killed)
-    if failure := attempts.first_failure(notes):
-        raise _rank_failed(run_dir, attempt, failure)
-    if any(note.code == Exit.SAVED_AND_STOPPED for note in notes):
-        return Exit.SAVED_AND_STOPPED
+    log = run_dir.stage_log(attempt, "train")
+    killed, failure = _killed_rank(log, notes), attempts.first_failure(notes)
+    if killed and killed[1] not in SIGNALS:
+        return Ended("infrastructure", _rank_killed(run_dir, attempt, *killed))
+    if failure and not killed:
+        return Ended(_cause(failure), _rank_failed(run_dir, attempt, failure, plan))
+    if killed or any(note.cause == "stopped" for note in notes):  # killed before it could hear; others fail because of it
+        return Ended("stopped")
     if len(notes) == ranks:
-        return Exit.DONE
+        return Ended("finished")
+    if _asked(code, log):
+        return Ended("stopped")
     how = f"was ended by {_signal_name(-code)}" if code < 0 else f"left with exit code {code}"
-    raise RunFailed(
-        f"torchrun {how} before a rank could say why{_evidence(run_dir.stage_log(attempt, 'train'))}",
-        hint=f"the same command goes on from the last checkpoint; {_look(run_dir, '--stage train')}",
+    kind, cause = (MachineFailed, "infrastructure") if _NO_MEETING.search(_text(log)) else _kind(code)
+    return Ended(
+        cause,
+        kind(
+            f"torchrun {how} before a rank could say why{_evidence(log)}",
+            hint=_goes_on(run_dir) if cause == "infrastructure" else _look(run_dir, "--stage train"),
+        ),
     )
+
+
+def _asked(code: int, log: Path) -> bool:
+    """A stop request ended torchrun, or its ranks, before they could say so."""
+    return -code in SIGNALS or _SIGNALLED.search(_text(log)) is not None
 
 
 def tail(log: Path) -> tuple[str, ...]:
     """The last lines of a log that hold any text."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ()
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n") if line.strip()]
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _text(log).split("\n") if line.strip()]
     return tuple(lines[-_TAIL_LINES:])
 
 
-def _rank_failed(run_dir: RunDir, attempt: int, note: ExitNote) -> LauncherError:
-    log = run_dir.rank_log(attempt, int(note.who))
-    return _KINDS.get(note.cause, RunFailed)(
-        f"rank {note.who} failed: {note.error or note.cause}{_evidence(log)}",
-        hint=note.hint or _look(run_dir, f"--rank {note.who}"),
+def _kind(code: int) -> tuple[type[LauncherError], Cause]:
+    """Of a process that left no note: a signal came from outside, an exit code from the program."""
+    return (MachineFailed, "infrastructure") if code < 0 else (RunFailed, "code")
+
+
+def _cause(note: ExitNote) -> Cause:
+    known: tuple[Cause, ...] = (
+        "data",
+        "environment",
+        "disk_full",
+        "infrastructure",
+        "hang",
+        "out_of_memory",
+        "not_finite",
     )
+    return next((cause for cause in known if cause == note.cause), "code")
 
 
-def _rank_killed(run_dir: RunDir, attempt: int, rank: int, number: int) -> RunFailed:
+def _rank_failed(run_dir: RunDir, attempt: int, note: ExitNote, plan: Plan) -> LauncherError:
+    log = run_dir.rank_log(attempt, int(note.who))
+    look = _goes_on(run_dir) if note.cause in ("infrastructure", "hang") else _look(run_dir, f"--rank {note.who}")
+    if note.cause == "out_of_memory":
+        message = f"rank {note.who} ran out of memory: {note.error}\nlog:   {names.short(log)}"
+        return RunFailed(message, hint=split.advice(plan, names.typed(run_dir)))
+    said = note.error or note.cause
+    # Of a hang or a number that is not finite, the ranks agree on one account, which names the rank itself.
+    message = (said if note.cause in _NAME_THE_RANK else f"rank {note.who} failed: {said}") + _evidence(log)
+    return _KINDS.get(note.cause, RunFailed)(message, hint=_with_command(run_dir, note.hint, look))
+
+
+def _rank_killed(run_dir: RunDir, attempt: int, rank: int, number: int) -> MachineFailed:
     likely = "; the machine was probably out of memory" if number == signal.SIGKILL else ""
-    return RunFailed(
+    return MachineFailed(
         f"rank {rank} was ended by {_signal_name(number)}{likely}{_evidence(run_dir.rank_log(attempt, rank))}",
-        hint=f"the same command goes on from the last checkpoint; {_look(run_dir, f'--rank {rank}')}",
+        hint=_goes_on(run_dir),
     )
 
 
 def _killed_rank(log: Path, notes: Sequence[ExitNote]) -> tuple[int, int] | None:
     """(rank, signal) of the first rank torchrun saw die, when that rank had no time to write a note."""
-    try:
-        found = _ROOT_CAUSE.search(log.read_text(errors="replace"))
-    except OSError:
-        return None
+    found = _ROOT_CAUSE.search(_text(log))
     if found is None or any(note.who == found[1] for note in notes):
         return None
     return int(found[1]), int(found[2])
+
+
+def _text(log: Path) -> str:
+    """The end of a log; empty without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _evidence(log: Path) -> str:
     """Path and last lines of a log, each on a line of its own."""
     lines = tail(log)
     return "\n".join([f"\nlog:   {names.short(log)}", *(f"       | {line}" for line in lines)]) if lines else ""
+
+
+def _with_command(run_dir: RunDir, hint: str | None, look: str) -> str:
+    """A hint that ends in something to type."""
+    if hint is None:
+        return look
+    return hint if "`launcher " in hint else f"{hint}: `launcher run {names.typed(run_dir)}`"
+
+
+def _goes_on(run_dir: RunDir) -> str:
+    return f"`launcher run {names.typed(run_dir)}` goes on from the last checkpoint"
 
 
 def _look(run_dir: RunDir, which: str) -> str:

@@ -10,19 +10,16 @@ from typing import Any
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import EnvironmentFault, UsageError
-from launcher.executors import folder, prepared
+from launcher.executors import folder, prepared, resplit
 from launcher.plan import codec
-from launcher.plan.identity import difference
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
 from launcher.render.command import shell_lines
-from launcher.runs import cache, choice, drift, lock, names, record, state
+from launcher.runs import cache, checkpoints, choice, drift, lock, names, record, state
+from launcher.runs.changes import DATA_FILES, SHARDING, Change, difference, listed
 from launcher.runs.choice import Action
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
-
-DATA_FILES = "data.files"
-"""What `--allow-change` calls the contents of the data files."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Pick:
     action: Action
     run_dir: RunDir
     differs_from: RunDir | None = None
-    differences: tuple[tuple[str, Any, Any], ...] = ()
+    differences: tuple[Change, ...] = ()
     identity: Mapping[str, Any] | None = None
     """What the run was when it was chosen by a recipe; an executor must find it so."""
 
@@ -69,38 +66,45 @@ def by_continue(run_dir: RunDir, planned: Planned, *, allowed: Sequence[str]) ->
         DataError: the data files have changed, and `data.files` is not among the allowed.
     """
     known = _known(run_dir)
-    changed = tuple(difference(known.identity, record.plain(planned.plan.identity)))
+    changed = difference(known.identity, record.plain(planned.plan.identity))
     refused = [each for each in changed if not any(f"{each[0]}.".startswith(f"{key}.") for key in allowed)]
     if refused:
-        listed = "\n".join(f"       {describe(each)}" for each in refused)
         flags = " ".join(f"--allow-change {key}" for key, _, _ in refused)
-        raise UsageError(f"the recipe differs from {run_dir.name}:\n{listed}", hint=f"to go on all the same: {flags}")
-    if not _update(run_dir, planned, new_data=DATA_FILES in allowed):
+        raise UsageError(
+            f"the recipe differs from {run_dir.name}:\n{listed(refused)}", hint=f"to go on all the same: {flags}"
+        )
+    if DATA_FILES in allowed:
+        changed.append((DATA_FILES, "as prepared", "prepared anew"))
+    if SHARDING in allowed:
+        changed.append((SHARDING, "as saved", planned.plan.strategy))
+    if not _update(run_dir, planned, allowed=changed):
         return Pick("running", run_dir)
-    record.write(run_dir, record.allow(_known(run_dir), planned.plan.identity, list(changed)))
     run_dir.done.unlink(missing_ok=True)
-    return Pick("continue", run_dir, differences=changed)
+    return Pick("continue", run_dir, differences=tuple(changed))
 
 
 def by_run(run_dir: RunDir, cluster: Cluster, sets: Sequence[str], *, trains: bool = True) -> Pick:
-    """An existing run as it stands, perhaps copied from elsewhere; `sets` say where its files are now.
+    """An existing run as it stands, perhaps copied from elsewhere; `sets` say where its files are now, or split its batch.
 
     Raises:
-        UsageError: `sets` holds anything but paths of this run.
+        UsageError: `sets` holds anything but paths of this run and rows per device.
         EnvironmentFault: the run was planned for GPUs that are not here.
     """
     plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
     if trains:  # data is prepared and read anywhere
         _check_hardware(run_dir, plan, cluster)
-    placed = folder.relocate(plan, prepared.placement(run_dir), tuple(sets))
+    rows, paths = resplit.asked(sets)
+    placed = folder.relocate(plan, prepared.placement(run_dir), paths)
     with lock.hold(run_dir) as taken:
         if not taken:
             return Pick("running", run_dir)
         if run_dir.done.exists():
             return Pick("finished", run_dir)
         _settle(run_dir, placed)
-        if sets:
+        if paths:
             write_json(run_dir.placement, placed)
+        if rows is not None:
+            resplit.apply(run_dir, plan, rows, "person")
     return Pick("continue", run_dir)
 
 
@@ -116,12 +120,6 @@ def commands_per_node(run_dir: RunDir) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def describe(change: tuple[str, Any, Any]) -> str:
-    """One change of identity in words: `training.learning_rate: 0.0002 → 0.0001`."""
-    key, old, new = change
-    return f"{key}: {'not set' if old is None else old} → {'not set' if new is None else new}"
-
-
 def _take_over(run_dir: RunDir, planned: Planned) -> bool:
     """Give a run in which nothing was trained another plan and identity; False when it is not free any more."""
     with lock.hold(run_dir) as taken:
@@ -129,7 +127,7 @@ def _take_over(run_dir: RunDir, planned: Planned) -> bool:
             return False
         _forget_drift(run_dir, planned.placement)
         folder.update(run_dir, planned)
-        record.write(run_dir, replace(_known(run_dir), identity=record.plain(planned.plan.identity)))
+        record.write(run_dir, replace(_known(run_dir), identity=record.plain(planned.plan.identity), split=None))
         return True
 
 
@@ -148,17 +146,20 @@ def _settle(run_dir: RunDir, placed: drift.Placement) -> None:
         _forget_drift(run_dir, placed)
 
 
-def _update(run_dir: RunDir, planned: Planned, *, new_data: bool = False) -> bool:
+def _update(run_dir: RunDir, planned: Planned, *, allowed: Sequence[Change] = ()) -> bool:
     with lock.hold(run_dir) as taken:
         if taken:
-            if new_data:
+            if any(key == DATA_FILES for key, _, _ in allowed):
                 run_dir.data_facts.unlink(missing_ok=True)
             _settle(run_dir, planned.placement)
-            folder.update(run_dir, planned)
+            folder.update(run_dir, resplit.kept(planned, _known(run_dir)))
+            if allowed:
+                step = max((step for step, _ in checkpoints.folders(run_dir)), default=0)
+                record.write(run_dir, record.allow(_known(run_dir), planned.plan.identity, allowed, step=step))
         return taken
 
 
-def _differences(other: RunDir | None, plan: Plan) -> tuple[tuple[str, Any, Any], ...]:
+def _differences(other: RunDir | None, plan: Plan) -> tuple[Change, ...]:
     return tuple(difference(_known(other).identity, record.plain(plan.identity))) if other else ()
 
 

@@ -8,6 +8,7 @@ from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError
 from launcher.plan import checks_model
 from launcher.plan.facts import Facts
+from launcher.plan.jobs import seconds
 from launcher.plan.types import Estimate
 from launcher.plan.world import World
 from launcher.recipe.load import LoadedRecipe
@@ -27,6 +28,7 @@ _PLAN_OWNED_INIT = {
     "trust_remote_code": "model.trust_remote_code",
     "use_cache": "the trainer: off while training",
 }
+_LEAST_TIME_S = 120
 _FLASH = ("flash_attention_2", "flash_attention_3")
 
 
@@ -39,6 +41,7 @@ def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeE
         *_numbers(loaded, cluster),
         *_stored(loaded, facts),
         *_cadence(loaded),
+        *_time(loaded),
         *checks_model.faults(loaded, facts),
     ]
 
@@ -68,6 +71,14 @@ def _adapter(loaded: LoadedRecipe) -> Iterator[RecipeError]:
     if loaded.recipe.model.adapter_name_or_path is not None and loaded.recipe.peft is not None:
         hint = "remove `peft`, or remove `model.adapter_name_or_path` to start a new adapter"
         yield loaded.error("an existing adapter brings its own settings", key="peft", hint=hint)
+
+
+def _time(loaded: LoadedRecipe) -> Iterator[RecipeError]:
+    """A run leaves half a minute before the limit, and needs some of what is before that to start."""
+    limit = loaded.recipe.launch.time_limit
+    if limit is not None and seconds(limit) < _LEAST_TIME_S:
+        fault = f"{quote(limit)} is over before a step is made and saved"
+        yield loaded.error(fault, key="launch.time_limit", hint='write `time_limit: "00:02:00"`, or more')
 
 
 def _full(loaded: LoadedRecipe) -> bool:

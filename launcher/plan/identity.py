@@ -17,6 +17,7 @@ from launcher.recipe.schema import Recipe
 # Trainer keys without influence on the result, or on the hardware's side of it.
 _SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps", "global_batch_size"}
 _OUT_OF_TRAINING = _SPLIT | {
+    "on_oom",
     "activation_checkpointing",
     "activation_offloading",
     "dataloader_num_workers",
@@ -68,12 +69,6 @@ def identity(
     values |= _flat("data", _data(recipe))
     values |= _flat("training", {key: value for key, value in training.items() if key not in out})
     return dict(sorted(values.items()))
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, old value, new value) of each key that differs; None where a key is absent."""
-    keys = sorted({*old, *new})
-    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def _data(recipe: Recipe) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from launcher.cluster.schema import Cluster
 from launcher.plan.presets import Preset
 from launcher.plan.types import Decision, Job
 from launcher.plan.world import World
+from launcher.runs.stopping import SIGNALS
 
 # Words of an argv that are filled in where it runs.
 PYTHON, RUN_DIR, NODE_RANK, RENDEZVOUS = "{python}", "{run_dir}", "{node_rank}", "{rendezvous}"
@@ -15,7 +16,12 @@ _MOST_THREADS_BESIDE_A_GPU = 8
 
 
 def jobs(
-    name: str, cluster: Cluster, world: World, preset: Preset, num_proc: int | None = None
+    name: str,
+    cluster: Cluster,
+    world: World,
+    preset: Preset,
+    num_proc: int | None = None,
+    time_limit: str | None = None,
 ) -> tuple[tuple[Job, ...], Decision]:
     """`prepare` on the CPU, then `train` under torchrun; and the decision on threads."""
     threads = _threads(cluster, world)
@@ -32,22 +38,32 @@ def jobs(
     )
     train = Job(
         "train",
-        (PYTHON, "-m", "torch.distributed.run", *_rendezvous(name, world), "-m", "launcher.worker", RUN_DIR),
+        (PYTHON, "-m", "launcher.worker.torchrun", *_rendezvous(name, world), "-m", "launcher.worker", RUN_DIR),
         environment,
         nodes=world.nodes,
         processes=world.per_node,
+        time_limit_s=None if time_limit is None else seconds(time_limit),
         depends_on=("prepare",),
     )
     return (prepare, train), threads
 
 
 def _rendezvous(name: str, world: World) -> tuple[str, ...]:
-    # torchrun ends ranks that have not left after this time; they may be saving.
-    ranks = ("--nproc-per-node", str(world.per_node), "--shutdown-timeout", str(_SAVE_S))
+    # torchrun hands these signals on to the ranks; it would die of any other and leave them behind. It ends ranks that
+    # have not left after the time that follows: they may be saving.
+    handed_on = ("--signals-to-handle", ",".join(each.name for each in SIGNALS))
+    ranks = ("--nproc-per-node", str(world.per_node), *handed_on, "--shutdown-timeout", str(_SAVE_S))
     if world.nodes == 1:
         return ("--standalone", *ranks)
     meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", RENDEZVOUS, "--rdzv-id", name)
     return ("--nnodes", str(world.nodes), "--node-rank", NODE_RANK, *meeting, *ranks)
+
+
+def seconds(time_limit: str) -> int:
+    """`HH:MM:SS` or `D-HH:MM:SS` in seconds."""
+    days, _, clock = time_limit.rpartition("-")
+    hours, minutes, rest = map(int, clock.split(":"))
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
 
 
 def rendezvous(host: str) -> str:

@@ -67,7 +67,9 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
     expected = estimate(recipe.data, data.mixture, recipe.training, sizes.global_size, facts)
-    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc)
+    stages, threads = jobs(
+        recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc, recipe.launch.time_limit
+    )
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,
@@ -102,6 +104,8 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
         identity=identity(
             recipe, training=training, method=method, batch_size=sizes.global_size, chat_template=facts.chat_template
         ),
+        restart=parts.restart(recipe.launch, recipe.training),
+        hang_limit_s=None if recipe.launch.hang_limit_s == "auto" else recipe.launch.hang_limit_s,
     )
 
 

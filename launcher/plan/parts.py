@@ -14,6 +14,7 @@ from launcher.plan.types import (
     GeneratePlan,
     MixturePlan,
     ModelPlan,
+    RestartPlan,
     SourcePlan,
     TrackingPlan,
 )
@@ -23,7 +24,8 @@ from launcher.recipe.evaluation import Evaluation
 from launcher.recipe.model import Model
 from launcher.recipe.peft import Peft
 from launcher.recipe.quantization import Quantization
-from launcher.recipe.run import Checkpoint, Tracking
+from launcher.recipe.run import Checkpoint, Launch, Tracking
+from launcher.recipe.training import Training
 
 _DEFAULT_PROJECT = "launcher"
 
@@ -103,7 +105,7 @@ def data(recipe: Data, choices: Choices, facts: Facts) -> DataPlan:
 
 def checkpoint(recipe: Checkpoint) -> CheckpointPlan:
     """When the run is saved."""
-    return CheckpointPlan(recipe.save_steps, recipe.save_total_limit, recipe.keep_best)
+    return CheckpointPlan(recipe.save_steps, recipe.save_total_limit, recipe.keep_best, recipe.keep_every)
 
 
 def evaluation(recipe: Evaluation) -> EvaluationPlan:
@@ -113,6 +115,11 @@ def evaluation(recipe: Evaluation) -> EvaluationPlan:
         for each in recipe.generate
     )
     return EvaluationPlan(recipe.eval_steps, recipe.per_device_eval_batch_size, generate, recipe.generate_steps)
+
+
+def restart(recipe: Launch, training: Training) -> RestartPlan:
+    """When the run starts again by itself."""
+    return RestartPlan(recipe.max_requeues, training.on_oom)
 
 
 def tracking(recipe: Tracking) -> TrackingPlan:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from launcher.errors import RecipeError
 from launcher.recipe.load import LoadedRecipe
-from launcher.recipe.run import Launch
 from launcher.recipe.schema import Recipe
 
 Refusal = tuple[str, bool, str]
@@ -63,9 +62,6 @@ def _evaluation(recipe: Recipe) -> Iterator[Refusal]:
 
 
 def _launch(recipe: Recipe) -> Iterator[Refusal]:
-    yield "launch.time_limit", recipe.launch.time_limit is not None, "no scheduler ends jobs on this machine"
-    other_requeues = recipe.launch.max_requeues != Launch().max_requeues
-    yield "launch.max_requeues", other_requeues, "no scheduler starts jobs again on this machine"
     yield "sweep", recipe.sweep is not None, "one recipe is one run"
     yield "export.merge", recipe.export.merge, "the result is the adapter, or the whole model without `peft`"
     yield "export.push_to_hub", recipe.export.push_to_hub is not None, "the result stays on this machine"

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from launcher.plan.types import Batch, CheckpointPlan, DataPlan, EvaluationPlan
 
+_NOT_TRLS = ("global_batch_size", "on_oom")
+"""Keys of `training:` that are ours; all others are SFTConfig's."""
+
 
 def trainer_args(
     training: Mapping[str, Any],
@@ -21,7 +24,7 @@ def trainer_args(
     """Keyword arguments of SFTConfig.
 
     Args:
-        training: the recipe's `training:` section, without `global_batch_size` and without any `auto`.
+        training: the recipe's `training:` section, without any `auto`; `global_batch_size` and `on_oom` are left out.
         device: where the model is trained.
         precision: type of the matrix products; `float32` means no autocast.
         batch: rows per device and accumulation.
@@ -29,7 +32,7 @@ def trainer_args(
         checkpoint: how often the run is saved.
         evaluation: rows per forward pass when the loss is measured.
     """
-    chosen = {key: value for key, value in training.items() if key != "global_batch_size"}
+    chosen = {key: value for key, value in training.items() if key not in _NOT_TRLS}
     return {
         # A loss that is not a number must be seen, not replaced by the mean of the steps before it.
         "logging_nan_inf_filter": False,

@@ -162,6 +162,16 @@ class CheckpointPlan:
     save_steps: int
     keep: int
     keep_best: str | None
+    keep_every: int | None = None
+    """Steps between checkpoints that are kept for good."""
+
+
+@dataclass(frozen=True)
+class RestartPlan:
+    """When a run that failed starts again by itself."""
+
+    max_requeues: int = 10
+    on_oom: Literal["stop", "halve"] = "stop"
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,8 @@ class Job:
     env: dict[str, str]
     nodes: int
     processes: int
-    minutes: int | None = None
+    time_limit_s: int | None = None
+    """Seconds after which it must be over; it saves and leaves in time. None: no limit but its scheduler's."""
     depends_on: tuple[str, ...] = ()
     requeue: bool = False
 
@@ -223,3 +234,6 @@ class Plan:
     """The resolved recipe, for people and trackers; the worker does not read it."""
     identity: dict[str, Any]
     """Dotted key → value of what changes the mathematics; equal identities continue one another."""
+    restart: RestartPlan = RestartPlan()
+    hang_limit_s: int | None = None
+    """Seconds a rank may stand still within a step; None: it follows what the steps take."""

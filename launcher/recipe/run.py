@@ -35,6 +35,9 @@ class Checkpoint(Section):
     keep_best: str | None = None
     """Also keep the checkpoint with the lowest value of this metric (`eval_LABEL_loss`)."""
 
+    keep_every: int | None = Field(None, ge=1, le=100_000_000)
+    """Also keep, for good, each checkpoint whose step this divides; a multiple of `save_steps` to have an effect."""
+
 
 class Tracking(Section):
     """Experiment trackers, through transformers' own integrations. A tracker that is down never stops a run."""
@@ -87,10 +90,15 @@ class Launch(Section):
     """Ranks on a machine without GPUs; default 1."""
 
     time_limit: str | None = Field(None, pattern=TIME_LIMIT)
-    """Longest time of one job, `HH:MM:SS` or `D-HH:MM:SS`. Default: what the partition allows."""
+    """Longest time of one job, `HH:MM:SS` or `D-HH:MM:SS`; on this machine, of one `launcher run`. It saves and leaves in
+    time, and the same command goes on. Default: none, or what the partition allows."""
 
     max_requeues: int = Field(10, ge=0, le=1000)
-    """How often a preempted job may start again."""
+    """How often a run may start again by itself: after a fault of the machine anywhere, after preemption on a cluster."""
+
+    hang_limit_s: int | Auto = Field("auto", ge=5, le=604_800)
+    """Seconds a rank may stand still within a step before the run counts as hung; ten times that for saving and evaluating,
+    thirty times until the second step. `auto`: a minute, or five times what 99 of 100 steps took, whichever is more."""
 
 
 class PushToHub(Section):

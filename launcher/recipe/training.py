@@ -17,6 +17,9 @@ class Training(Section):
     global_batch_size: int = Field(16, ge=1, le=1_000_000)
     """Rows (packed rows, when packing) per optimizer step over all ranks. The plan derives the next two from it."""
 
+    on_oom: Literal["stop", "halve"] = "stop"
+    """When training runs out of memory: `stop` says what to change; `halve` does it once by itself: half the rows per device, twice the accumulation, the same result."""
+
     per_device_train_batch_size: int | Auto = Field("auto", ge=1, le=100_000)
     """Rows per forward pass on one device."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from launcher.plan.types import Plan, SourceEstimate, SourcePlan
 from launcher.render.command import shell_lines
 from launcher.render.data_text import data_table, epochs, percent
-from launcher.text import count, table
+from launcher.text import count, duration, table
 
 _INDENT = 10
 
@@ -39,7 +39,7 @@ def plan_text(
         _section("BATCH", _batch(plan)),
         _section("CHOSEN", _chosen(plan)),
         *(_section("WARN", [warning]) for warning in (*plan.warnings, *((prepared or {}).get("warnings") or ()))),
-        _section("SAVE", [_save(plan)]),
+        _section("SAVE", [_save(plan), *_limit(plan)]),
         _section("NEXT", _next(plan, next_line, note)),
         _section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}"))),
     ]
@@ -164,7 +164,18 @@ def _value(value: Any) -> str:
 
 def _save(plan: Plan) -> str:
     best = f", and the best by {plan.checkpoint.keep_best}" if plan.checkpoint.keep_best else ""
-    return f"every {plan.checkpoint.save_steps} steps and at the end; the newest {plan.checkpoint.keep} stay{best}"
+    every = f", and those at every {plan.checkpoint.keep_every} steps" if plan.checkpoint.keep_every else ""
+    return (
+        f"every {plan.checkpoint.save_steps} steps and at the end; the newest {plan.checkpoint.keep} stay{best}{every}"
+    )
+
+
+def _limit(plan: Plan) -> list[str]:
+    """What happens before the time is up."""
+    limit_s = next((job.time_limit_s for job in plan.jobs if job.time_limit_s is not None), None)
+    if limit_s is None:
+        return []
+    return [f"and in time to be over after {duration(limit_s)} (launch.time_limit); the same line goes on from there"]
 
 
 def _next(plan: Plan, line: str | None, note: str) -> list[str]:

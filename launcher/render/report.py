@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from launcher import text
 from launcher.plan.types import Plan
-from launcher.render import evaltable
+from launcher.render import evaltable, goodput_text
 from launcher.render.chart import Line, chart, smoothed
 from launcher.render.data_page import Data, data, environment
 from launcher.render.evaltable import Measure
@@ -64,6 +64,7 @@ class Page:
     warnings: list[str]
     decisions: list[tuple[str, str, str]]
     data: Data | None
+    goodput: list[tuple[str, str]]
     attempts: list[list[str]]
     facts: list[tuple[str, str]]
     commands: list[tuple[str, str]]
@@ -88,6 +89,7 @@ def _page(run_dir: RunDir) -> Page:
         warnings=list(_warnings(facts, found_data)),
         decisions=[(each.key, _value(each.value), each.reason) for each in facts.plan.decisions] if facts.plan else [],
         data=found_data,
+        goodput=goodput_text.spans(facts.goodput),
         attempts=[_attempt(facts, each, verdict) for each in facts.attempts],
         facts=list(_environment(facts)),
         commands=_commands(run_dir, verdict),
@@ -130,6 +132,8 @@ def _figures(facts: Facts, measures: Sequence[Measure]) -> Iterator[tuple[str, s
         yield "peak memory", f"{seen.memory_gib:.2f} GiB"
     if facts.attempts:
         yield "time", text.duration(sum(facts.seconds(each) for each in facts.attempts))
+    if facts.goodput.share is not None:
+        yield "goodput", f"{facts.goodput.share:.0%}"
 
 
 def _charts(facts: Facts) -> Iterator[Drawing]:
@@ -187,11 +191,14 @@ def _attempt(facts: Facts, each: Attempt, verdict: Verdict) -> list[str]:
     latest = each is facts.attempts[-1]
     open_word = verdict.word if latest and verdict.word in ("running", "done") else "killed"
     word = _WORDS.get(each.code, "failed") if each.code is not None else open_word
-    step = facts.seen.reached.get(each.number)
-    if word == "done" and step is None:
+    time = facts.goodput.attempt(each.number)
+    if word == "done" and not goodput_text.steps(time):
         word = "prepared"
+    first = "-" if time is None or time.first_step_s is None else text.duration(time.first_step_s)
+    lost = f"{time.lost_steps:,}" if time else "-"
     return [
-        f"{each.number}", _utc(each.started), text.duration(facts.seconds(each)), each.host, "-" if step is None else f"{step:,}", word, each.error or ""
+        f"{each.number}", _utc(each.started), text.duration(facts.seconds(each)), each.host,
+        goodput_text.steps(time) or "-", first, lost, word, each.error or "",
     ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from launcher.plan import codec
 from launcher.plan.types import Plan
 from launcher.runs import attempts, checkpoints, events
 from launcher.runs.attempts import Attempt
+from launcher.runs.goodput import Goodput, measure
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 
@@ -24,6 +25,7 @@ class Facts:
     events: list[dict[str, Any]]
     seen: Progress
     attempts: list[Attempt]
+    goodput: Goodput
 
     def last(self, name: str) -> Mapping[str, Any]:
         """The newest event of this name; empty when there is none."""
@@ -67,15 +69,16 @@ class Facts:
 
     def versions(self) -> dict[str, str]:
         """Package → version, as the newest complete checkpoint was made with; empty without a checkpoint."""
-        newest = checkpoints.newest(self.run_dir).checkpoint
+        newest = checkpoints.newest(self.run_dir, contents=False).checkpoint
         return dict(newest.manifest.get("versions") or {}) if newest else {}
 
 
 def gather(run_dir: RunDir) -> Facts:
     """Read the files of a run."""
     seen = events.read(run_dir.events)
-    tried = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
-    return Facts(run_dir, _plan(run_dir), seen, progress(seen), [each for each in tried if each])
+    found = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
+    tried = [each for each in found if each]
+    return Facts(run_dir, _plan(run_dir), seen, progress(seen), tried, measure(seen, tried))
 
 
 def _plan(run_dir: RunDir) -> Plan | None:

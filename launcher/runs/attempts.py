@@ -13,7 +13,21 @@ from typing import Any, Literal
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
 
-Cause = Literal["finished", "stopped", "data", "environment", "disk_full", "out_of_memory", "code"]
+Cause = Literal[
+    "finished",
+    "stopped",  # saved and left on request
+    "infrastructure",  # the machine: a killed process, a lost connection, a disk that answers with errors
+    "hang",  # a rank did not arrive
+    "disk_full",
+    "out_of_memory",
+    "not_finite",  # a loss or a gradient is not a number
+    "data",
+    "environment",
+    "code",
+]
+"""What ended a process or an attempt, in one word."""
+
+AskedBy = Literal["person", "policy"]
 
 _WELL = ("finished", "stopped")
 
@@ -29,8 +43,16 @@ class Attempt:
     ended: float | None = None
     """Unix time in seconds; None while it runs, and for ever when the launcher itself was killed."""
     code: int | None = None
-    """Exit code of `launcher run`."""
+    """Exit code of `launcher run`, had it ended here."""
     error: str | None = None
+    cause: str | None = None
+    """What ended it; see `Cause`."""
+    from_step: int | None = None
+    """Step of the checkpoint it started from; 0 without one, None before it is known."""
+    to_step: int | None = None
+    """Step of the newest complete checkpoint when it ended."""
+    asked_by: AskedBy = "person"
+    """Who wanted it: a person, or the restart policy after an attempt that failed."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +81,23 @@ def numbers(run_dir: RunDir) -> tuple[int, ...]:
     return tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()))
 
 
-def begin(run_dir: RunDir) -> Attempt:
+def begin(run_dir: RunDir, asked_by: AskedBy = "person") -> Attempt:
     """Open the next attempt of this process: its folders for facts and logs, and `attempt.json`.
 
-    Only the holder of the run's lock may call it.
+    From then on no older attempt may commit a checkpoint. Only the holder of the run's lock may call it.
     """
-    number = max(numbers(run_dir), default=0) + 1
-    attempt = Attempt(number, platform.node(), os.getpid(), round(time.time(), 3))
+    number = _open(run_dir)
+    attempt = Attempt(number, platform.node(), os.getpid(), round(time.time(), 3), asked_by=asked_by)
     run_dir.logs(number).mkdir(parents=True, exist_ok=True)
     write_json(_facts(run_dir, number), asdict(attempt))
     return attempt
+
+
+def starts_from(run_dir: RunDir, attempt: Attempt, step: int) -> Attempt:
+    """Note the step of the checkpoint that an attempt starts from; 0 without one."""
+    known = replace(attempt, from_step=step)
+    write_json(_facts(run_dir, attempt.number), asdict(known))
+    return known
 
 
 def read(run_dir: RunDir, number: int) -> Attempt | None:
@@ -84,12 +113,25 @@ def read(run_dir: RunDir, number: int) -> Attempt | None:
         facts.get("ended"),
         facts.get("code"),
         facts.get("error"),
+        facts.get("cause"),
+        facts.get("from_step"),
+        facts.get("to_step"),
+        facts.get("asked_by", "person"),
     )
 
 
-def end(run_dir: RunDir, attempt: Attempt, code: int, error: str | None = None) -> Attempt:
-    """Note how an attempt ended: the exit code of `launcher run` and the first line of its error."""
-    ended = replace(attempt, ended=round(time.time(), 3), code=int(code), error=error)
+def end(
+    run_dir: RunDir,
+    attempt: Attempt,
+    code: int,
+    error: str | None = None,
+    *,
+    cause: Cause | None = None,
+    to_step: int | None = None,
+) -> Attempt:
+    """Note how an attempt ended: the exit code of `launcher run`, the first line of its error, and what came of it."""
+    now = round(time.time(), 3)
+    ended = replace(attempt, ended=now, code=int(code), error=error, cause=cause, to_step=to_step)
     write_json(_facts(run_dir, attempt.number), asdict(ended))
     return ended
 
@@ -103,6 +145,17 @@ def exits(run_dir: RunDir, number: int) -> tuple[ExitNote, ...]:
 def first_failure(notes: Iterable[ExitNote]) -> ExitNote | None:
     """The earliest failure by time: the ranks that follow it fail because of it."""
     return min((note for note in notes if note.failed), key=lambda note: (note.time, note.who), default=None)
+
+
+def _open(run_dir: RunDir) -> int:
+    """Make the folder of the next attempt. Ranks that were started by hand may do so at the same time."""
+    while True:
+        number = max(numbers(run_dir), default=0) + 1
+        try:
+            run_dir.attempt(number).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return number
 
 
 def _facts(run_dir: RunDir, number: int) -> Path:

@@ -13,19 +13,24 @@ from typing import Any, Literal
 # attempt/stage events come from the executor, progress from the stage; the rest from rank 0 of the worker.
 EventName = Literal[
     "attempt",  # attempt, pid, host                        a start of `launcher run`
+    "retry",  # attempt: the one that failed, cause, error, step: of the checkpoint it goes on from, after_s
+    "split",  # before, per_device, accumulation, asked_by: person|policy    another split of the same batch
     "stage",  # stage, state: started|done|failed|stopped|skipped
     "progress",  # stage, what, share: 0 to 1 or null, rows, tokens    where a long stage stands; from the stage itself
     "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
     "resume",  # checkpoint, step, world_size, versions: {name: [then, now]}
     "quarantine",  # checkpoint, reason, moved_to          a damaged checkpoint was put aside
     "step",  # attempt, step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens, seconds
-    "eval",  # step, dataset, loss
-    "score",  # step, dataset, metrics: {name: value}, rows, when: base|step|final
+    "trained",  # attempt, step, seconds                   steps that are saved or ended without a log
+    "eval",  # step, dataset, loss, when, seconds
+    "score",  # step, dataset, metrics: {name: value}, rows, when: base|step|final, seconds
     "save",  # step
     "commit",  # step, checkpoint, seconds, blocked_s: of them, those in which training waited
     "save_failed",  # step, error, mount
     "stop",  # step, cause                              a stop request was agreed
-    "warning",  # message
+    "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual
+    "not_finite",  # step, what: loss|gradient|weights, ranks, learning_rate, rows: {rank: [text]}
+    "hang",  # rank, host, phase, step, seconds, limit_s, error    from the monitor of the rank's machine
     "end",  # step, state: finished|stopped|failed, error
 ]
 

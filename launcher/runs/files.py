@@ -33,6 +33,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the storage itself.
+
+    Raises:
+        OSError: it could not; what was written may be lost.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:

@@ -96,6 +96,20 @@ class RunDir:
         """Checkpoints being written; swept at the next start."""
         return self.checkpoints / ".staging"
 
+    def staged(self, attempt: int) -> Path:
+        """What one attempt is writing."""
+        return self.staging / f"attempt-{attempt}"
+
+    @property
+    def trash(self) -> Path:
+        """Checkpoints being deleted; swept with the staging folder."""
+        return self.checkpoints / ".trash"
+
+    @property
+    def quarantine(self) -> Path:
+        """Damaged checkpoints, each with the reason beside it; nothing deletes them."""
+        return self.checkpoints / ".quarantine"
+
     def attempt(self, number: int) -> Path:
         """Facts of one attempt: `attempt.json`, `exit-R.json`, its `plan.json`."""
         return self.root / "attempts" / str(number)
@@ -108,6 +122,10 @@ class RunDir:
         """`exit-R.json`: code, cause and time, written by rank R."""
         return self.attempt(attempt) / f"exit-{rank}.json"
 
+    def rank_process(self, attempt: int, rank: int) -> Path:
+        """`rank-R.json`: host and pid of rank R, and where the monitor of its machine finds its beats."""
+        return self.attempt(attempt) / f"rank-{rank}.json"
+
     def logs(self, attempt: int) -> Path:
         """Log files of one attempt."""
         return self.root / "logs" / f"attempt-{attempt}"
@@ -115,6 +133,10 @@ class RunDir:
     def rank_log(self, attempt: int, rank: int) -> Path:
         """Standard output and error of rank R."""
         return self.logs(attempt) / f"rank-{rank}.log"
+
+    def rank_stack(self, attempt: int, rank: int) -> Path:
+        """Stacks of all threads of rank R, when the run hung."""
+        return self.logs(attempt) / f"rank-{rank}.stack"
 
     def stage_log(self, attempt: int, stage: str) -> Path:
         """Standard output and error of a stage's outer process (prepare; torchrun's agent for train)."""
@@ -139,6 +161,15 @@ class RunDir:
     def model(self) -> Path:
         """The result: a model or an adapter with its tokenizer."""
         return self.root / "model"
+
+    def model_draft(self, attempt: int) -> Path:
+        """The result while an attempt writes it; swept at the next start."""
+        return self.root / f".model-{attempt}"
+
+    @property
+    def model_drafts(self) -> tuple[Path, ...]:
+        """All of those."""
+        return tuple(self.root.glob(".model-*"))
 
     @property
     def report(self) -> Path:

@@ -97,6 +97,10 @@ class Progress:
             self._rows = [*self._rows[-_WINDOW:], (event.get("time", 0.0), event["rows"])]
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
+        if self._is_stale(event):
+            return
+        if event.get("attempt", self.attempt) > self.attempt:
+            self._on_attempt(event)  # ranks started by hand have no launcher to say so
         self.max_steps = event.get("max_steps", self.max_steps)
         self._rewind(event.get("step", 0))
 
@@ -104,16 +108,20 @@ class Progress:
         self._rewind(event.get("step", 0))
 
     def _on_step(self, event: Mapping[str, Any]) -> None:
-        if event.get("attempt", self.attempt) != self.attempt:
-            return  # written by ranks of an attempt that another one has replaced
-        self.step = event.get("step", self.step)
-        self.reached[self.attempt] = self.step
+        if self._is_stale(event):
+            return
+        self._on_trained(event)
         self._steps = [*self._steps[-_WINDOW:], (event.get("time", 0.0), self.step, event.get("tokens"))]
         for name in ("loss", "learning_rate", "memory_gib", "epoch"):
             if event.get(name) is not None:
                 setattr(self, name, event[name])
         if event.get("loss") is not None:
             self.losses.append((self.step, event["loss"]))
+
+    def _on_trained(self, event: Mapping[str, Any]) -> None:
+        if not self._is_stale(event):
+            self.step = event.get("step", self.step)
+            self.reached[self.attempt] = self.step
 
     def _on_eval(self, event: Mapping[str, Any]) -> None:
         label, loss = event.get("dataset"), event.get("loss")
@@ -123,6 +131,10 @@ class Progress:
 
     def _on_commit(self, event: Mapping[str, Any]) -> None:
         self.saved_step, self.saved_time = event.get("step"), event.get("time")
+
+    def _is_stale(self, event: Mapping[str, Any]) -> bool:
+        """Written by ranks of an attempt that another one has replaced."""
+        return bool(event.get("attempt", self.attempt) < self.attempt)
 
     def _rewind(self, step: int) -> None:
         """A new attempt goes on from `step`: what came after it will be trained again."""

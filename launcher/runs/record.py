@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from launcher.runs.attempts import AskedBy
+from launcher.runs.changes import Change
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows per device with which a run goes on, because those of its recipe did not fit the memory."""
+
+    recipe: int
+    now: int
+    asked_by: AskedBy
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,9 @@ class Record:
     prepared: str | None = None
     """Hash of all in the plan that the prepared data depends on; None before it is prepared."""
     changes: tuple[dict[str, Any], ...] = ()
-    """Identity changes that were allowed: time, key, old, new."""
+    """Changes that were allowed, oldest first: time, key, old, new, and the step of the newest checkpoint then."""
+    split: Split | None = None
+    """Another split of the batch than the recipe's; it holds as long as the recipe's stays what it was."""
 
 
 def new(name: str, identity: dict[str, Any]) -> Record:
@@ -56,11 +70,12 @@ def read(run_dir: RunDir) -> Record | None:
         value["identity"],
         value.get("prepared"),
         tuple(value.get("changes") or ()),
+        Split(**value["split"]) if value.get("split") else None,
     )
 
 
-def allow(record: Record, identity: dict[str, Any], changes: list[tuple[str, Any, Any]]) -> Record:
-    """The record with a changed identity, and what was changed when."""
+def allow(record: Record, identity: dict[str, Any], changes: Sequence[Change], *, step: int) -> Record:
+    """The record with a changed identity, and what was changed when; `step` is that of the newest checkpoint, 0 without one."""
     now = round(time.time(), 3)
-    added = tuple({"time": now, "key": key, "old": old, "new": value} for key, old, value in changes)
+    added = tuple({"time": now, "step": step, "key": key, "old": old, "new": value} for key, old, value in changes)
     return replace(record, identity=plain(identity), changes=(*record.changes, *added))

@@ -25,12 +25,20 @@ class State:
 
 def derive(run_dir: RunDir) -> State:
     """Running while the lock is held; else done, queued, prepared, or what the last attempt's exit notes say."""
+    tried = attempts.numbers(run_dir)
     if lock.held(run_dir):
-        return State("running", "stopping" if run_dir.stop_request.exists() else None)
+        return State("running", _between(run_dir, tried))
     if run_dir.done.exists():
         return State("done")
-    tried = attempts.numbers(run_dir)
     return _after(run_dir, tried[-1]) if tried else State("queued", "not started")
+
+
+def _between(run_dir: RunDir, tried: tuple[int, ...]) -> str | None:
+    """What a launcher that holds the lock is about to do, where that is not to train."""
+    if run_dir.stop_request.exists():
+        return "stopping"
+    last = attempts.read(run_dir, tried[-1]) if tried else None
+    return "about to try again" if last and last.code not in (None, Exit.DONE, Exit.SAVED_AND_STOPPED) else None
 
 
 def trained(run_dir: RunDir) -> bool:
@@ -60,7 +68,7 @@ def _unattended(run_dir: RunDir, number: int) -> State:
     notes = attempts.exits(run_dir, number)
     failure = attempts.first_failure(notes)
     if failure:
-        return State("failed", failure.error or failure.cause)
+        return State("failed", (failure.error or failure.cause).splitlines()[0])
     if any(note.code == Exit.SAVED_AND_STOPPED for note in notes):
         return State("stopped", "launcher killed; saved")
     return State("stopped", "killed")

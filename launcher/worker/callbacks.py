@@ -40,13 +40,51 @@ class CheckWrapper(TrainerCallback):
             raise RunFailed(f"planned {batch.global_size} rows per optimizer step, but the trainer takes {rows}")
 
 
-class Events(TrainerCallback):
-    """Writes `start` and `step` events. Rank 0 only."""
+class StepClock(TrainerCallback):
+    """Counts the seconds in which this rank trains. Add it after all other callbacks.
 
-    def __init__(self, job: Job, trainer: Any, attempt: int) -> None:
+    From the end of a step, when all callbacks have had their turn, to the end of the next: waiting for data, forward,
+    backward, optimizer. What callbacks do in between (evaluation) and saving is left out, and so is the loading of data
+    before an attempt's first step.
+    """
+
+    def __init__(self) -> None:
+        self._counted = 0.0
+        self._since: float | None = None
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        """The first step of an attempt begins; the clock runs before all others."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def stop(self) -> None:
+        """A step has ended."""
+        if self._since is not None:
+            self._counted += time.monotonic() - self._since
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """The other callbacks are done with this step."""
+        self._since = time.monotonic()
+
+    def on_save(self, *_: object, **__: object) -> None:
+        """So is saving."""
+        self._since = time.monotonic()
+
+    def taken(self) -> float:
+        """The seconds counted since this was asked last."""
+        counted, self._counted = self._counted, 0.0
+        return counted
+
+
+class Events(TrainerCallback):
+    """Writes `start`, `step` and `trained` events. Rank 0 only; add it before what takes time at the end of a step."""
+
+    def __init__(self, job: Job, trainer: Any, attempt: int, clock: StepClock) -> None:
         self._job = job
         self._trainer = trainer
         self._attempt = attempt
+        self._clock = clock
+        self._told = 0
         self._tokens_before = 0.0
         self._last: tuple[float, float] | None = None
 
@@ -55,6 +93,7 @@ class Events(TrainerCallback):
         model = self._trainer.model
         self._tokens_before = _tokens_until(self._job, state.global_step)
         self._last = (time.monotonic(), 0.0)
+        self._told = state.global_step
         events.append(
             self._job.run_dir.events,
             "start",
@@ -70,6 +109,26 @@ class Events(TrainerCallback):
             attempt=self._attempt,
         )
 
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """What follows until the next step is no training."""
+        self._clock.stop()
+
+    def on_save(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
+        """Steps that are saved but not logged count too."""
+        self._tell(state)
+
+    def on_train_end(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
+        """So do those after the last log."""
+        self._tell(state)
+
+    def _tell(self, state: TrainerState) -> None:
+        if state.global_step > self._told:
+            self._told = state.global_step
+            seconds = round(self._clock.taken(), 4)
+            events.append(
+                self._job.run_dir.events, "trained", attempt=self._attempt, step=state.global_step, seconds=seconds
+            )
+
     def on_log(
         self, args: TrainingArguments, state: TrainerState, *_: Any, logs: dict[str, Any] | None = None, **__: Any
     ) -> None:
@@ -79,6 +138,7 @@ class Events(TrainerCallback):
         now, tokens = time.monotonic(), float(logs.get("num_tokens", 0))
         before, counted = self._last or (now, tokens)
         self._last = (now, tokens)
+        self._told = state.global_step
         events.append(
             self._job.run_dir.events,
             "step",
@@ -91,6 +151,7 @@ class Events(TrainerCallback):
             tokens_per_s=round((tokens - counted) / (now - before), 1) if now > before else None,
             memory_gib=round(_memory_gib(args.device), 3),
             tokens=int(self._tokens_before + tokens),
+            seconds=round(self._clock.taken(), 4),
         )
 
 

@@ -10,15 +10,15 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from launcher.errors import DataError, EnvironmentFault, Exit, LauncherError
-
-Cause = Literal["finished", "stopped", "data", "environment", "disk_full", "out_of_memory", "code"]
+from launcher.runs.attempts import Cause
 
 _RANK_CODES: dict[Cause, int] = {
     "finished": Exit.DONE,
     "stopped": Exit.SAVED_AND_STOPPED,
+    "infrastructure": Exit.INFRASTRUCTURE,
+    "hang": Exit.INFRASTRUCTURE,
     "disk_full": Exit.INFRASTRUCTURE,
 }
 _PREPARE_CODES: dict[Cause, int] = {
@@ -29,12 +29,34 @@ _PREPARE_CODES: dict[Cause, int] = {
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 _TORCH_WRITER = ("unexpected pos", "pytorchstreamwriter failed", "inline_container")
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
 _FULL_BYTES = 4 * 2**20
+_FLAKY = (errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT)
+"""What storage answers when it, or the way to it, is broken."""
+_LOST_TYPES = ("DistBackendError", "DistNetworkError", "DistStoreError")
+_LOST_WORDS = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "application timeout caused pair closure",
+    "timed out waiting",
+    "is killed by signal",  # a data loader's worker
+    "exited unexpectedly",  # the same, found later
+    "uncorrectable ecc error",
+)
+"""What torch says (in a RuntimeError) when another process has gone, or a GPU has broken."""
 
 
 class Stopped(Exception):
     """All ranks agreed to a stop request."""
+
+
+class RankFailed(LauncherError):
+    """A fault whose cause is known where it is found. Of the message, the first line is the claim, the rest evidence."""
+
+    def __init__(self, cause: Cause, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Ending:
 
     @property
     def rank_code(self) -> int:
-        """Exit code of a training rank: 0, 85 saved and stopped, 86 infrastructure, 93 it would fail again."""
+        """Exit code of a training rank: 0, 85 saved and stopped, 86 the machine failed, 93 it would fail again."""
         return _RANK_CODES.get(self.cause, Exit.DO_NOT_REQUEUE)
 
     @property
@@ -69,19 +91,19 @@ def ending_of(error: BaseException, written_to: Path) -> Ending:
         return refused
     if isinstance(error, LauncherError):
         return Ending(_cause(error), error.message, error.hint)
-    if _out_of_memory(error):
-        hint = "lower `training.per_device_train_batch_size` or `data.max_length`, or add `quantization` and `peft`"
-        return Ending("out_of_memory", _line(error), hint)
     if isinstance(error, ModuleNotFoundError):
-        return Ending("environment", _line(error), f"install `{error.name}` into the environment of the run")
-    return Ending("code", _line(error))
+        return Ending("environment", line(error), f"install `{error.name}` into the environment of the run")
+    if out_of_memory(error):
+        hint = "lower `training.per_device_train_batch_size` or `data.max_length`, or add `quantization` and `peft`"
+        return Ending("out_of_memory", line(error), hint)
+    return Ending("infrastructure" if _of_the_machine(error) else "code", line(error))
 
 
 def _refused_by_disk(error: BaseException, written_to: Path) -> Ending | None:
     """A disk that is full, or that may not be written."""
     if full := disk_full(error, written_to):
         hint = f"free space under {written_to}, then run again"
-        return Ending("disk_full", f"the disk is full: {_line(full)}", hint)
+        return Ending("disk_full", f"the disk is full: {line(full)}", hint)
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         hint = "make it writable, or name another folder (`--runs`, LAUNCHER_CACHE)"
         return Ending("environment", f"{error.filename}: {(error.strerror or '').lower()}", hint)
@@ -89,12 +111,14 @@ def _refused_by_disk(error: BaseException, written_to: Path) -> Ending | None:
 
 
 def _cause(error: LauncherError) -> Cause:
+    if isinstance(error, RankFailed):
+        return error.cause
     if isinstance(error, DataError):
         return "data"
     return "environment" if isinstance(error, EnvironmentFault) else "code"
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """Type and first line of the text, as Python prints them."""
     text = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return text[0].removeprefix(f"{type(error).__module__}.")[:500]
@@ -126,7 +150,19 @@ def _free_bytes(folder: Path) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def _of_the_machine(error: BaseException) -> bool:
+    """Storage that is broken, a process or a connection that is gone: nothing that the same start would meet again."""
+    if isinstance(error, OSError) and error.errno in _FLAKY:
+        return True
+    if isinstance(error, ConnectionError) or type(error).__name__ in _LOST_TYPES:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST_WORDS)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """The GPU's memory, or this machine's, did not suffice."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)

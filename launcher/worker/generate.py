@@ -1,14 +1,14 @@
-"""Greedy answers to prompts, in batches. Shapes: B = prompts in a batch, T = longest prompt in tokens."""
+"""Greedy answers to a batch of prompts. Shapes: B = prompts in a batch, T = longest prompt in tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
 
 def answers(
@@ -17,9 +17,9 @@ def answers(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    batch_size: int,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """The most probable continuation of each prompt, token by token, without special tokens.
+    """The most probable continuation of each prompt, token by token, without special tokens. All prompts at once.
 
     Neither the tokenizer's nor the model's settings are changed; the model's own sampling settings are not used.
 
@@ -28,22 +28,26 @@ def answers(
         tokenizer: its tokenizer.
         prompts: token ids, each prompt at least one.
         max_new_tokens: longest answer, in tokens.
-        batch_size: prompts at once.
+        interrupted: asked after each token; when true, the answers end there.
     """
     stop = stop_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0] if stop else 0
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad, eos_token_id=stop or None, use_cache=True
     )
-    texts: list[str] = []
+    ids_BT, mask_BT = left_padded(prompts, pad)
+
+    def cut_off(so_far_BT: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return so_far_BT.new_full((len(so_far_BT),), interrupted(), dtype=torch.bool)
+
     with _generating_by(model, greedy):
-        for start in range(0, len(prompts), batch_size):
-            ids_BT, mask_BT = left_padded(prompts[start : start + batch_size], pad)
-            output = model.generate(
-                input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), generation_config=greedy
-            )
-            texts += tokenizer.batch_decode(output[:, ids_BT.shape[1] :], skip_special_tokens=True)
-    return texts
+        output = model.generate(
+            input_ids=ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
+            generation_config=greedy,
+            stopping_criteria=StoppingCriteriaList([cut_off]),
+        )
+    return list(tokenizer.batch_decode(output[:, ids_BT.shape[1] :], skip_special_tokens=True))
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,9 +14,10 @@ from launcher.errors import Exit
 from launcher.runs import attempts, lock
 from launcher.runs.files import write_json
 from launcher.runs.paths import RunDir
-from launcher.worker import peers, process
+from launcher.runs.stopping import deadline
+from launcher.worker import beats, monitor, peers, process
 from launcher.worker.faults import Ending, ExitNote, ending_of
-from launcher.worker.stop import StopRequest
+from launcher.worker.stop import StopRequest, listen
 
 _SECONDS_TO_WRITE_FACTS = 5.0
 
@@ -31,6 +32,7 @@ def main(root: str, parent: int) -> int:
     Returns:
         The exit code: 0 finished, 85 saved and stopped, 86 infrastructure, 93 it would fail again.
     """
+    listen()
     process.die_with_parent(parent)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     run_dir = RunDir(Path(root).resolve())
@@ -48,13 +50,14 @@ def _rank(run_dir: RunDir, parent: int, rank: int, world_size: int) -> int:
     log = run_dir.rank_log(attempt, rank)
     process.redirect_output(log)
     note = ExitNote(run_dir.rank_exit(attempt, rank), log, run_dir.root)
-    stop = StopRequest(run_dir.stop_request if rank == 0 else None)
-    stop.listen()
+    beats.publish(run_dir.rank_process(attempt, rank))
+    monitor.start(run_dir, attempt)
     if world_size == 1:
         process.forget_torchrun()
     else:
         peers.watch(run_dir, attempt, rank, note)
-    ending = _train(run_dir, attempt, rank, stop)
+    ending = _train(run_dir, attempt, rank)
+    beats.beat("done")
     note.write(ending.rank_code, ending)
     with suppress(OSError):
         sys.stdout.flush()
@@ -65,12 +68,12 @@ def _rank(run_dir: RunDir, parent: int, rank: int, world_size: int) -> int:
     return ending.rank_code
 
 
-def _train(run_dir: RunDir, attempt: int, rank: int, stop: StopRequest) -> Ending:
+def _train(run_dir: RunDir, attempt: int, rank: int) -> Ending:
     try:
         from launcher.worker.job import load
         from launcher.worker.tasks import sft
 
-        sft.run(load(run_dir.root), attempt, rank, stop)
+        sft.run(load(run_dir.root), attempt, rank, _request(run_dir, rank))
     except BaseException as error:  # noqa: BLE001 - every end is reported in the note
         ending = ending_of(error, run_dir.root)
         if ending.cause != "stopped":
@@ -78,6 +81,16 @@ def _train(run_dir: RunDir, attempt: int, rank: int, stop: StopRequest) -> Endin
                 traceback.print_exc()
         return ending
     return Ending("finished")
+
+
+def _request(run_dir: RunDir, rank: int) -> StopRequest:
+    """Every rank hears signals; one is enough to look for the file and at the clock."""
+    from launcher.worker.time_limit import TimeLimit
+
+    if rank != 0:
+        return StopRequest()
+    until = deadline(os.environ)
+    return StopRequest(run_dir.stop_request, TimeLimit(run_dir, until) if until is not None else None)
 
 
 def join_attempt(run_dir: RunDir, parent: int) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _DISTRIBUTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -27,7 +30,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def redirect_output(path: Path) -> None:
-    """Send standard output and error, of libraries in C too, to the end of a file."""
+    """Send standard output and error, of libraries in C too, to the end of a file; what a full disk does not take is lost."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     sys.stdout.flush()
@@ -35,8 +38,21 @@ def redirect_output(path: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = _lossy(1), _lossy(2)
+
+
+class _LossyFile(io.FileIO):
+    """Loses what it cannot write: a line of a log must not end a training."""
+
+    def write(self, block: Any, /) -> int:
+        with suppress(OSError):
+            return super().write(block)
+        return memoryview(block).nbytes
+
+
+def _lossy(descriptor: int) -> io.TextIOWrapper:
+    file = _LossyFile(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="replace", line_buffering=True)
 
 
 def forget_torchrun() -> None:

@@ -1,4 +1,4 @@
-"""Leave a model and every random generator as they were found, so that measuring never changes training."""
+"""The random generators of a rank: left as they were found by what measures, and given a state where none was saved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from bitsandbytes.nn import Linear4bit
 from torch import nn
+from transformers import set_seed
 
 
 @contextmanager
@@ -33,6 +34,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         torch.set_rng_state(cpu)
         if gpus:
             torch.cuda.set_rng_state_all(gpus)
+
+
+def draw_apart(seed: int, step: int, rank: int) -> None:
+    """Set every random generator of this rank to a state that no other rank or step of the run has.
+
+    For a rank that a checkpoint holds no state for. Equal arguments give equal states, on any number of ranks.
+    """
+    set_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0]))
 
 
 def _measuring(model: nn.Module) -> None:

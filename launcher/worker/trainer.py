@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import SFTTrainer
 
-from launcher.worker.faults import disk_full
+from launcher.worker import boundary, random_state
+from launcher.worker.beats import beat
+from launcher.worker.space import Trouble, trouble
 from launcher.worker.store import CheckpointStore
+from launcher.worker.watched import WatchedTrainer
 
 _SETTINGS = ("initial_lr", "weight_decay", "betas", "eps", "momentum")
 """Of an optimizer's groups, what a plan sets; the rest is state, which for some optimizers stands beside it."""
 
 
-class Trainer(SFTTrainer):
+class Trainer(WatchedTrainer):
     """TRL's SFTTrainer whose checkpoints are committed. Loss, step, sampler and collator are TRL's."""
 
     def __init__(self, *args: Any, store: CheckpointStore, **kwargs: Any) -> None:
@@ -31,24 +30,27 @@ class Trainer(SFTTrainer):
         return str(self.store.staging)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save as transformers does, but aside; rename when every rank has written its part."""
+        """Save as transformers does, but aside; the store makes it count. Storage that refuses does not end training."""
+        beat("save")
         step = int(self.state.global_step)
-        main = self.is_world_process_zero()
-        if main:
-            self.store.begin(step)
+        found = self.store.begin(step)
+        if self._agreed(found):
+            self.store.abandon(step, found)
+            return
         try:
             super()._save_checkpoint(model, trial)
-            _barrier()
-            if main:
-                self.store.commit(step)
-        except BaseException as error:
-            full = disk_full(error, self.store.staging)
-            if main:
-                self.store.abandon()
-            if full:  # known only until the space is given back
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.store.staging)) from error
-            raise
-        _barrier()
+        except Exception as error:
+            found = trouble(error, self.store.staging)
+            if found is None:
+                raise
+        if self._agreed(found):
+            self.store.abandon(step, found)
+        else:
+            self.store.commit(step)
+
+    def _agreed(self, found: Trouble | None) -> bool:
+        """Some rank cannot save."""
+        return boundary.agreed(self.args, float(found is not None))[0] > 0
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load weights and give trained ones the type they had: peft makes an adapter float32 where TRL had made it bfloat16."""
@@ -57,6 +59,14 @@ class Trainer(SFTTrainer):
         for name, weight in self.model.named_parameters():
             if name in types:
                 weight.data = weight.data.to(types[name])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Load this rank's random state. Saved by another number of ranks, it may not be there; transformers then goes on with any."""
+        super()._load_rng_state(checkpoint)
+        rank = self.args.process_index
+        name = f"rng_state_{rank}.pth" if self.args.world_size > 1 else "rng_state.pth"
+        if checkpoint is not None and not (Path(checkpoint) / name).is_file():
+            random_state.draw_apart(self.args.seed, self.state.global_step, rank)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load their states. Those carry the settings they were saved under; the plan's hold, should it have changed since."""
@@ -82,8 +92,3 @@ def _follow_anew(schedule: LambdaLR, base_rates: list[float]) -> None:
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     schedule._last_lr = list(rates)  # noqa: SLF001 - what it answers until it steps
-
-
-def _barrier() -> None:
-    if dist.is_available() and dist.is_initialized():
-        dist.barrier()

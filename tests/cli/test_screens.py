@@ -5,8 +5,9 @@ import json
 import pytest
 
 from launcher.cli import live, screens
-from launcher.runs import attempts, events, record
+from launcher.runs import attempts, checkpoints, events, record
 from launcher.runs.attempts import Attempt
+from launcher.runs.goodput import measure
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 from launcher.runs.state import State
@@ -21,31 +22,35 @@ def _here(monkeypatch, tmp_path):
     monkeypatch.setenv("LAUNCHER_RUNS", str(tmp_path))
 
 
-def seen(steps=57, total=123):
-    found = [
-        {"event": "attempt", "time": 0.0, "attempt": 1}, {"event": "start", "time": 10.0, "step": 0, "max_steps": total},
-        {"event": "eval", "time": 10.5, "step": 0, "dataset": "held_out", "loss": 1.4},
-    ]  # fmt: skip
-    for step in range(1, steps + 1):
-        found.append({"event": "step", "time": 10 + 1.5 * step, "step": step, "loss": 2 - step / 123, "tokens": 3000 * step,
-                      "learning_rate": 1e-4, "memory_gib": 1.25})  # fmt: skip
+def seen(steps=57, total=123, *, attempt=1, first=0, at=0.0):
+    """An attempt that begins at `at`, loads for 10 s and trains for 1.5 s a step; an evaluation of 2 s, a save that blocks for 1 s."""
+    found = [{"event": "attempt", "time": at, "attempt": attempt},
+             {"event": "start", "time": at + 10.0, "attempt": attempt, "step": first, "max_steps": total}]  # fmt: skip
+    if first == 0:
+        found.append({"event": "eval", "time": at + 10.5, "step": 0, "dataset": "held_out", "loss": 1.4, "seconds": 0.25})
+    for step in range(first + 1, steps + 1):
+        time = at + 10 + 1.5 * (step - first)
+        found.append({"event": "step", "time": time, "attempt": attempt, "step": step, "loss": 2 - step / 123,
+                      "tokens": 3000 * step, "learning_rate": 1e-4, "memory_gib": 1.25, "seconds": 1.5})  # fmt: skip
         if step == 40:
-            found.append({"event": "commit", "time": 71.0, "step": 40, "checkpoint": "checkpoint-40", "seconds": 0.2})
-    found.append({"event": "eval", "time": 96.0, "step": steps, "dataset": "held_out", "loss": 1.02})
+            found.append({"event": "commit", "time": time + 1, "step": 40, "checkpoint": "checkpoint-40", "seconds": 3, "blocked_s": 1})
+    end = at + 10.5 + 1.5 * (steps - first)
+    found.append({"event": "eval", "time": end, "step": steps, "dataset": "held_out", "loss": 1.02, "seconds": 2.0})
     return found
 
 
 def look(tmp_path, name, state, found, *tried, now=200.0):
     run_dir = RunDir(tmp_path / name)
     run_dir.root.mkdir()
-    return screens.Look(run_dir, state, progress(found), tried, now)
+    return screens.Look(run_dir, state, progress(found), tried, now, measure(found, tried))
 
 
 def commit(run_dir, step):
     folder = run_dir.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "w").write_bytes(b"12")
-    (folder / "MANIFEST.json").write_text(json.dumps({"step": step, "files": {"w": 2}}))
+    body = {"schema": checkpoints.SCHEMA, "step": step, "files": {"w": {"size": 2, "sha256": "not read here"}}}
+    (folder / "MANIFEST.json").write_text(checkpoints.manifest_text(body))
 
 
 def test_golden_table_of_all_runs(tmp_path):
@@ -63,9 +68,17 @@ def test_golden_table_of_all_runs(tmp_path):
 
 
 def test_golden_screen_of_a_running_run(tmp_path):
-    """Where it stands, how fast, what a kill would cost, what happened, what to type."""
-    tried = (Attempt(1, HERE, 1, 0.0, 5.0, 85), Attempt(2, HERE, 2, 8.0))
-    run = look(tmp_path, "support-2", State("running"), seen(), *tried)
+    """Where it stands, how fast, what a kill would cost, where the time went, what happened, what to type.
+
+    Of 45 steps the kill cost five and 12 s; the 200 s after the stop do not count. 60 steps of 1.5 s are 58 % of 155 s.
+    """
+    tried = (
+        Attempt(1, HERE, 1, 0.0, None, None, asked_by="person"),
+        Attempt(2, HERE, 1, 90.0, 140.0, 85, cause="stopped", asked_by="policy"),
+        Attempt(3, HERE, 2, 340.0),
+    )
+    events_ = [*seen(45), *seen(57, attempt=2, first=40, at=90.0), *seen(60, attempt=3, first=57, at=340.0)]
+    run = look(tmp_path, "support-2", State("running"), events_, *tried, now=360.0)
     commit(run.run_dir, 40)
     (run.run_dir.checkpoints / "checkpoint-50").mkdir()
     golden.check("cli/status-running.txt", screens.run_screen(run) + "\n")
@@ -102,6 +115,28 @@ def test_json_is_what_the_files_say(tmp_path):
     assert json.loads(json.dumps(shown)) == shown
     assert (shown["name"], shown["state"], shown["step"], shown["loss"]) == ("demo", "stopped", 3, 0.5)
     assert shown["attempts"][0]["code"] == 85
+    assert shown["goodput"]["share"] is None
+
+
+def test_json_tells_where_the_time_went(tmp_path):
+    """57 steps of 1.5 s in the 96 s from the attempt's begin to its last event."""
+    run = look(tmp_path, "demo", State("running"), seen(), Attempt(1, HERE, 1, 0.0))
+    shown = screens.as_json(run)["goodput"]
+    assert json.loads(json.dumps(shown)) == shown
+    assert (shown["share"], shown["wall_s"], shown["productive_s"], shown["evaluating_s"]) == (0.891, 96.0, 85.5, 2.25)
+    assert {name: shown["attempts"][0][name] for name in ("from_step", "to_step", "first_step_s", "saving_s")} == {
+        "from_step": 0, "to_step": 57, "first_step_s": 11.5, "saving_s": 1.0,
+    }  # fmt: skip
+
+
+def test_a_long_history_shows_its_last_attempts(tmp_path):
+    """A run that was preempted for a week still fits on a screen."""
+    tried = [Attempt(number, HERE, 1, 10.0 * number, 10.0 * number + 5, 86, cause="infrastructure") for number in range(1, 14)]
+    run = look(tmp_path, "long", State("stopped"), [], *tried)
+    lines = screens.run_screen(run).splitlines()
+    assert lines[1] == "history  3 earlier attempts"
+    assert lines[2].split() == ["#4", "failed", "(infrastructure)", "5", "s"]
+    assert len(lines) == 13
 
 
 @pytest.mark.parametrize(
@@ -190,7 +225,7 @@ def test_a_prepared_run_names_the_next_two_commands(tmp_path):
     run = look(tmp_path, "new", State("prepared"), [], Attempt(1, HERE, 1, 0.0, 5.0, 0))
     assert screens.run_screen(run).splitlines() == [
         "new      local · prepared",
-        "history  #1 prepared",
+        "history  #1  prepared    5 s",
         "next     launcher inspect new (read some rows) · launcher run new (trains)",
     ]
 

@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from launcher.plan.types import Decision, Job
+from launcher.plan import codec
+from launcher.plan.types import Decision, Job, RestartPlan
 from launcher.runs.paths import RunDir
 from tests.support import tiny
 
@@ -25,11 +26,22 @@ def job(stage, script, processes=1):
 
 def made(*jobs: Job, **identity):
     decisions = (Decision("device", "cpu", "there is no GPU"),)
-    return dataclasses.replace(tiny.plan(), jobs=jobs, identity=identity or {"training.seed": 42}, decisions=decisions)
+    once = RestartPlan(max_requeues=0)
+    return dataclasses.replace(
+        tiny.plan(), jobs=jobs, identity=identity or {"training.seed": 42}, decisions=decisions, restart=once
+    )
 
 
-def run_dir(root: Path, *jobs: Job) -> RunDir:
-    return tiny.run_dir(root, made(*jobs), {})
+def run_dir(root: Path, *jobs: Job, **restart) -> RunDir:
+    """One attempt only, unless `restart` says otherwise."""
+    plan = made(*jobs)
+    return tiny.run_dir(root, dataclasses.replace(plan, restart=dataclasses.replace(plan.restart, **restart)), {})
+
+
+def replan(run_dir: RunDir, **fields) -> None:
+    """Change top-level fields of the run's plan."""
+    plan = codec.loads(run_dir.plan.read_text())
+    run_dir.plan.write_text(codec.dumps(dataclasses.replace(plan, **fields)))
 
 
 def launch(run_dir: RunDir) -> list[str]:

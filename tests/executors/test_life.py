@@ -73,7 +73,7 @@ def training(life, process, attempt, many=1):
 def agent(run_dir):
     """Pid of torchrun's agent."""
     for pid in processes.survivors(run_dir, record.read(run_dir).id):
-        if b"torch.distributed.run" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"launcher.worker.torchrun" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     raise AssertionError("no agent")
 
@@ -93,8 +93,8 @@ class Life:
 
 
 def _kill_agent(life):
-    """Two ranks train; their agent is killed."""
-    process = begun("run", "sums.yaml", "--set", "launch.processes=2", cwd=life.folder)
+    """Two ranks train; their agent is killed, and the run may not start again by itself."""
+    process = begun("run", "sums.yaml", "--set", "launch.processes=2", "--set", "launch.max_requeues=0", cwd=life.folder)
     training(life, process, 1)
     life.seen["ranks"] = len(processes.survivors(life.run_dir, life.id)) - 1
     os.kill(agent(life.run_dir), signal.SIGKILL)
@@ -158,7 +158,7 @@ def life(tmp_path_factory):
 def test_a_killed_agent_leaves_no_orphans_and_a_plain_message(life):
     """torchrun starts ranks in sessions of their own: nobody else would end them."""
     assert life.seen["ranks"] >= 2
-    assert life.said["agent killed"].returncode == 6
+    assert life.said["agent killed"].returncode == 86
     assert life.seen["orphans of the agent"] == ()
     err = life.said["agent killed"].stderr
     assert "error: torchrun was ended by SIGKILL before a rank could say why" in err
@@ -188,7 +188,7 @@ def test_a_second_start_shows_the_running_one_and_ends_well(life):
     assert "is running already" in life.said["started again"].stderr
     status = json.loads(life.said["status"].stdout)
     assert status["state"] == "running"
-    assert [attempt["code"] for attempt in status["attempts"]] == [6, None, None]
+    assert [attempt["code"] for attempt in status["attempts"]] == [86, None, None]
 
 
 def test_stop_saves_at_the_next_step_and_the_run_ends_with_85(life):

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from launcher.errors import DataError, EnvironmentFault, Exit, RunFailed
+from launcher.errors import DataError, EnvironmentFault, Exit, MachineFailed, RunFailed
 from launcher.executors import local, outcome, processes
+from launcher.executors import stages as local_stages
 from launcher.runs import attempts, events, lock, state
 from tests.executors import stages
 from tests.support.until import until
@@ -133,6 +134,7 @@ def test_a_finished_run_is_marked_done_and_a_locked_one_is_left_alone(tmp_path):
     assert stages.facts(run_dir)["code"] == 0
 
 
+ONCE = "`launch.max_requeues` is 0: it does not start again by itself"
 FAILURES = {
     "the first failing rank is named, not the ranks that follow": (
         "note(1, 93, 'code', 'IndexError: index out of range')\ntime.sleep(0.01)\nnote(0, 93, 'code', 'Connection reset by peer')\nsys.exit(1)",
@@ -140,17 +142,31 @@ FAILURES = {
     ),
     "a full disk is this machine's fault": (
         "note(0, 86, 'disk_full', 'the disk is full: model.safetensors', 'free space, then run again')\nsys.exit(1)",
-        EnvironmentFault, "rank 0 failed: the disk is full: model.safetensors", "free space, then run again",
+        EnvironmentFault, "rank 0 failed: the disk is full: model.safetensors", "free space, then run again: `launcher run DIR`",
     ),
     "a rank that was killed had no time to say so; torchrun saw it": (
         "note(0, 93, 'code', 'Connection reset by peer')\nprint('Root Cause (first observed failure):\\n[0]:\\n  rank      : 1 (local_rank: 1)\\n  exitcode  : -9 (pid: 7)')\nsys.exit(1)",
-        RunFailed, "rank 1 was ended by SIGKILL; the machine was probably out of memory",
-        "the same command goes on from the last checkpoint; `launcher logs DIR --rank 1` shows the whole log",
+        MachineFailed, f"rank 1 was ended by SIGKILL; the machine was probably out of memory ({ONCE})",
+        "`launcher run DIR` goes on from the last checkpoint",
     ),
     "torchrun itself was killed": (
         "os.kill(os.getpid(), 9)",
-        RunFailed, "torchrun was ended by SIGKILL before a rank could say why",
-        "the same command goes on from the last checkpoint; `launcher logs DIR --stage train` shows the whole log",
+        MachineFailed, f"torchrun was ended by SIGKILL before a rank could say why ({ONCE})",
+        "`launcher run DIR` goes on from the last checkpoint",
+    ),
+    "ranks that never met are no fault of theirs": (
+        "print('torch.distributed.DistNetworkError: The server socket has failed to listen on port 29400')\nsys.exit(1)",
+        MachineFailed, f"torchrun left with exit code 1 before a rank could say why ({ONCE})",
+        "`launcher run DIR` goes on from the last checkpoint",
+    ),
+    "a rank that hangs is named by those who watch it": (
+        "note(0, 86, 'hang', 'rank 0 did not arrive', 'its stack is in stacks-0.txt')\nsys.exit(1)",
+        MachineFailed, f"rank 0 did not arrive ({ONCE})", "its stack is in stacks-0.txt: `launcher run DIR`",
+    ),
+    "memory that does not suffice is answered with the smallest change": (
+        "note(0, 93, 'out_of_memory', 'CUDA out of memory\\nbatch: step 3', 'ours is better')\nsys.exit(1)",
+        RunFailed, "rank 0 ran out of memory: CUDA out of memory",
+        "`launcher run DIR --set training.per_device_train_batch_size=2` goes on with 2 rows at a time, 2 passes per step: the same 4 rows per step, the same result",
     ),
 }  # fmt: skip
 
@@ -170,7 +186,7 @@ def test_a_failure_is_one_cause_and_one_next_command(claim, tmp_path):
 
 def test_ranks_that_wait_for_a_failed_one_are_ended(tmp_path, monkeypatch):
     """In a collective they would wait for ever, and hold the machine meanwhile."""
-    monkeypatch.setattr(local, "_FAILURE_GRACE_S", 0.3)
+    monkeypatch.setattr(local_stages, "_FAILURE_GRACE_S", 0.3)
     run_dir = stages.run_dir(
         tmp_path / "demo", stages.job("train", "note(1, 93, 'code', 'boom')\n" + SLEEP, processes=2)
     )
@@ -186,7 +202,7 @@ def test_ranks_that_wait_for_a_failed_one_are_ended(tmp_path, monkeypatch):
         ("note('prepare', 4, 'environment', 'no tokenizer')\nsys.exit(4)", EnvironmentFault, "no tokenizer"),
         ("note('prepare', 6, 'disk_full', 'the disk is full')\nsys.exit(6)", EnvironmentFault, "the disk is full"),
         ("print('boom')\nsys.exit(6)", RunFailed, "preparing the data ended with exit code 6"),
-        ("os.kill(os.getpid(), 9)", RunFailed, "preparing the data ended with SIGKILL"),
+        ("os.kill(os.getpid(), 9)", MachineFailed, f"preparing the data ended with SIGKILL ({ONCE})"),
     ],
 )
 def test_a_failed_prepare_keeps_its_own_words_and_nothing_is_trained(script, kind, message, tmp_path):

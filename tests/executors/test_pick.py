@@ -12,7 +12,7 @@ from launcher.errors import DataError, EnvironmentFault, UsageError
 from launcher.executors import folder, pick, prepared
 from launcher.plan import codec
 from launcher.plan.make import Planned
-from launcher.runs import attempts, events, lock, names, record
+from launcher.runs import attempts, changes, events, lock, names, record
 from launcher.runs.paths import RunDir
 from tests.executors import stages
 
@@ -58,7 +58,7 @@ def test_a_changed_recipe_starts_name_2_and_says_what_changed(planned, tmp_path)
     second = pick.by_recipe(runs, planned(seed=2, lr=0.1))
     assert (second.action, second.run_dir.name) == ("start", "tiny-2")
     assert second.differences == (("seed", 1, 2),)
-    assert pick.describe(second.differences[0]) == "seed: 1 → 2"
+    assert changes.describe(second.differences[0]) == "seed: 1 → 2"
     assert pick.by_recipe(runs, planned(seed=1, lr=0.1)).run_dir.name == "tiny"
     assert pick.by_recipe(runs, planned(seed=2, lr=0.1)).run_dir.name == "tiny-2"
     assert pick.by_recipe(runs, planned(seed=3, lr=0.1)).run_dir.name == "tiny-3"
@@ -183,7 +183,10 @@ def test_continue_takes_only_the_changes_that_were_named(planned, tmp_path):
     assert not run_dir.done.exists()
     known = record.read(run_dir)
     assert known.identity == {"a.x": 2, "ab": 2}
-    assert [(each["key"], each["old"], each["new"]) for each in known.changes] == [("a.x", 1, 2), ("ab", 1, 2)]
+    assert [(each["key"], each["old"], each["new"], each["step"]) for each in known.changes] == [
+        ("a.x", 1, 2, 0),
+        ("ab", 1, 2, 0),
+    ]
     assert pick.by_recipe(tmp_path / "runs", changed).action == "continue"
 
 
@@ -197,8 +200,23 @@ def test_data_that_changed_after_it_was_prepared_is_refused(planned, tmp_path):
     with pytest.raises(DataError):
         pick.by_run(run_dir, CPU, ())
     assert pick.by_recipe(tmp_path / "runs", planned(seed=2)).action == "start"
-    assert pick.by_continue(run_dir, planned(seed=1), allowed=[pick.DATA_FILES]).action == "continue"
+    assert pick.by_continue(run_dir, planned(seed=1), allowed=[changes.DATA_FILES]).action == "continue"
     assert not run_dir.data_facts.exists()
+
+
+def test_what_is_allowed_beside_the_identity_is_noted_with_the_newest_checkpoint(planned, tmp_path):
+    """The worker asks of each checkpoint which changes were allowed after it was saved."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    for step in (5, 20, 10):
+        (run_dir.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+    picked = pick.by_continue(run_dir, planned(seed=1), allowed=[changes.DATA_FILES, changes.SHARDING])
+    assert [changes.describe(each) for each in picked.differences] == [
+        "data.files: as prepared → prepared anew",
+        "sharding: as saved → ddp",
+    ]
+    known = record.read(run_dir)
+    assert [(each["key"], each["step"]) for each in known.changes] == [("data.files", 20), ("sharding", 20)]
+    assert known.identity == {"seed": 1}
 
 
 def test_a_moved_run_says_which_set_brings_its_model_back(planned, tmp_path):

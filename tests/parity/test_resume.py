@@ -1,57 +1,87 @@
-"""A run that was killed and continued ends where the uninterrupted one does: same losses, same weights, to the bit."""
+"""A run that was killed and continued ends where the uninterrupted one does: losses, weights, optimizer, random state, to the bit."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launcher.runs import events
-from tests.parity.test_parity import VARIANTS, planned
+from launcher.plan.types import SourcePlan
+from tests.parity import resuming
+from tests.parity.resuming import Part
 from tests.support import tiny, trained
 
-# 60 rows, 2 to a step, 2 epochs: an epoch ends at step 30 and the run at step 60.
 ROWS = [*tiny.messages(50), *tiny.messages(10, seed=1)]  # no two are equal
+PAIRS = [{"prompt": row["question"], "completion": row["answer"]} for row in tiny.words(50)]
+DROPPING = {**tiny.LORA, "lora_dropout": 0.3}
+MIXTURE = {
+    "sources": (SourcePlan("train", "train.jsonl", weight=0.7), SourcePlan("other", "other.jsonl", weight=0.3)),
+    "packing": True,
+}
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulation": {"per_device": 1},
+    "attention dropout": {"model": {"attention_dropout": 0.2}},
+    "noisy embeddings": {"trainer": {"neftune_noise_alpha": 5.0}},
+    "lora with dropout": {"peft": DROPPING},
+    "qlora": {"peft": tiny.LORA, "quantization": tiny.NF4},
+    "packed bfd": {"data": {"packing": True}},
+    "packed wrapped": {"data": {"packing": True, "packing_strategy": "wrapped"}, "global_size": 2},
+    "packed qlora with dropout, accumulated": {
+        "peft": DROPPING,
+        "quantization": tiny.NF4,
+        "data": {"packing": True},
+        "per_device": 1,
+    },
+    "packed mixture": {"data": MIXTURE},
+    "completion only": {"data": {"loss_on": "completion"}, "rows": PAIRS},
+    "two ranks with dropout": {"peft": DROPPING, "world_size": 2},
+    "two ranks, packed mixture, accumulated": {"data": MIXTURE, "world_size": 2, "per_device": 1},
+}
 
 
-def continued(tmp_path: Path, variant: str, *, save_steps: int, kill_at: int, ranks: int = 1) -> dict[str, list[int]]:
-    """Train once in one go and once with a SIGKILL, compare both, and return the steps of what happened."""
-    plan = planned(**VARIANTS[variant], global_size=2, world_size=ranks, save_steps=save_steps, epochs=2.0)
-    whole = trained.run_dir(tmp_path / "whole", plan, ROWS)
-    trained.train(whole, ranks=ranks)
-    killed = trained.run_dir(tmp_path / "killed", plan, ROWS)
-    trained.kill_at(killed, trained.start(killed, ranks=ranks), kill_at)
-    trained.train(killed, attempt=2, ranks=ranks)
+def compared(tmp_path: Path, cuts: list[int] | None, **settings: Any) -> list[int]:
+    """Train once in one go and once with SIGKILLs, compare both, and return the steps from which it went on."""
+    rows, changes = settings.pop("rows", ROWS), settings.pop("model", {})
+    plan = tiny.plan(**{"global_size": 4, "save_steps": 3, **settings})
+    other = tiny.jsonl(tmp_path / "other.jsonl", tiny.messages(40, seed=3))
+    whole = trained.run_dir(tmp_path / "whole", plan, rows, **{"data.other": str(other)})
+    if changes:
+        tiny.model(tmp_path / "model", **changes)
+        whole.data_facts.unlink()
+        trained.prepare(whole)
+    broken = resuming.copied(whole, "broken")
+    steps = int(trained.facts(whole)["max_steps"])
+    parts = [*(Part(plan, cut) for cut in cuts or _cuts(steps, str(settings))), Part(plan)]
+    resuming.run(whole, [Part(plan)])
+    resuming.run(broken, parts)
 
-    assert trained.losses(killed) == trained.losses(whole)
-    assert trained.weights(killed.model) == trained.weights(whole.model)
-    seen = events.read(killed.events)
-    return {name: [e["step"] for e in seen if e["event"] == name] for name in ("resume", "start", "end")}
+    assert len(trained.losses(whole)) == steps
+    assert trained.losses(broken) == trained.losses(whole)
+    assert resuming.state(broken) == resuming.state(whole)
+    assert resuming.ledger(broken, parts) == resuming.ledger(whole, [Part(plan)])
+    return resuming.resumed_at(broken)
+
+
+def _cuts(steps: int, seed: str) -> list[int]:
+    """Two seeded places: one in the first epoch of two, behind the second checkpoint, and one in the second epoch."""
+    drawn = random.Random(seed)
+    return [drawn.randrange(7, steps // 2), drawn.randrange(steps // 2 + 1, steps)]
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("variant", ["full", "lora with dropout", "qlora"])
-def test_a_killed_run_continues_across_an_epoch_border(tmp_path: Path, variant: str):
-    """Weights, optimizer, schedule, random state and the place in the data all come back."""
-    seen = continued(tmp_path, variant, save_steps=7, kill_at=24)
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_killed_twice_ends_as_if_nothing_had_happened(tmp_path: Path, case: str):
+    """Weights, optimizer, schedule, random state and the place in the data all come back, on every rank."""
+    first, second = compared(tmp_path, None, **CASES[case])
 
-    assert seen["resume"][0] in (21, 28)
-    assert seen["end"] == [60]
-
-
-@pytest.mark.train
-def test_a_killed_packed_run_continues(tmp_path: Path):
-    """Two rows of at most 64 tokens hold about two examples each, so the run has fewer steps."""
-    assert continued(tmp_path, "packed qlora with dropout", save_steps=3, kill_at=10)["resume"][0] >= 9
+    assert 0 < first < second
 
 
 @pytest.mark.train
 def test_a_run_continues_from_a_checkpoint_at_an_epoch_border(tmp_path: Path):
-    """The first batch of the next epoch is neither skipped nor repeated."""
-    assert continued(tmp_path, "lora with dropout", save_steps=30, kill_at=34)["resume"] == [30]
-
-
-@pytest.mark.train
-def test_two_killed_ranks_continue(tmp_path: Path):
-    """Each rank has a random state of its own."""
-    assert continued(tmp_path, "lora with dropout", save_steps=7, kill_at=24, ranks=2)["resume"][0] >= 21
+    """The first batch of the next epoch is neither skipped nor repeated: 60 rows, 4 to a step."""
+    assert compared(tmp_path, [17], peft=DROPPING, save_steps=15) == [15]

@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "b25-more-gpus-than-present": (planning.RECIPE + "launch: {gpus: 8}\n", ("--on", "RTX4090x2")),
     "keys-without-behaviour": (
         planning.RECIPE + "sweep: {metric: eval_x_loss, space: {peft.r: [4]}}\nexport: {merge: true}\n",
-        ("--set", "launch.max_requeues=3"),
+        (),
     ),
     "data-file-missing": (planning.RECIPE.replace("train.jsonl", "trian.jsonl"), ()),
     "data-columns-unknown": (planning.RECIPE.replace(", columns: {prompt: question, completion: answer}", ""), ()),

@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.cluster.schema import Cluster, Gpu
-from launcher.plan.identity import difference
+from launcher.runs.changes import difference
 from tests.support import planning
 
 GPU = Cluster("local", Gpu("H100", 79.6, 79.6), gpus_per_node=2, cpus_per_node=32, memory_gib=256.0)
@@ -60,6 +60,9 @@ def test_what_changes_the_mathematics_is_another_training(tmp_path, change):
     [
         "name=renamed",
         "launch.processes=2",
+        "training.on_oom=halve",
+        "launch.max_requeues=3",
+        "launch.time_limit='12:00:00'",
         "training.per_device_train_batch_size=4",
         "training.gradient_accumulation_steps=4",
         "training.activation_checkpointing=true",
@@ -115,11 +118,3 @@ def test_epochs_do_not_count_when_steps_are_given(tmp_path):
     steps = "training.max_steps=5"
     assert identity(tmp_path, steps, "training.num_train_epochs=9") == identity(tmp_path, steps)
 
-
-def test_the_difference_names_each_key_with_both_values():
-    """The person decides on `--allow-change` from this list."""
-    assert difference({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 5, "d": 4}) == [
-        ("b", 2, 5),
-        ("c", 3, None),
-        ("d", None, 4),
-    ]

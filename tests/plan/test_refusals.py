@@ -34,8 +34,6 @@ REFUSED = [
     "evaluation.harness={tasks: [ifeval]}",
     "evaluation.early_stopping={metric: eval_faq_loss}",
     "evaluation.gates=[{metric: eval_faq_loss, max: 1.0}]",
-    "launch.time_limit='12:00:00'",
-    "launch.max_requeues=3",
     "sweep={metric: eval_faq_loss, space: {peft.r: [4, 8]}}",
     "export.merge=true",
     "export.push_to_hub={repo: me/mine}",
@@ -98,6 +96,7 @@ EFFECTIVE = {
     "data.max_bad_fraction": "0.5",
     "data.template_kwargs": "{enable_thinking: false}",
     "training.global_batch_size": "32",
+    "training.on_oom": "halve",
     "training.per_device_train_batch_size": "2",
     "training.gradient_accumulation_steps": "2",
     "training.num_train_epochs": "1",
@@ -124,6 +123,8 @@ EFFECTIVE = {
     "launch.gpus": "1",
     "launch.nodes": "2",
     "launch.gpus_per_node": "1",
+    "launch.max_requeues": "3",
+    "launch.time_limit": "'12:00:00'",
 }
 # Keys of hub datasets; for files they are refused (tests/plan/test_facts.py).
 HUB_ONLY = {f"data.datasets.sums.{name}" for name in ("name", "split", "data_files", "revision")}

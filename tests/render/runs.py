@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.plan.types import Decision, SourcePlan
-from launcher.runs import files
+from launcher.runs import checkpoints, files
 from launcher.runs.paths import RunDir
 from tests.render import facts
 from tests.support import tiny
@@ -45,7 +45,7 @@ def course(steps: int, *, first: int = 1, attempt: int = 1, every: int = 100, se
         rate = 2e-4 * min(step / 40, 0.5 + 0.5 * math.cos(math.pi * step / 800))
         made.append(
             {"event": "step", "time": start + 10 + 4 * step, "step": step, "epoch": step / 400, "loss": loss, "learning_rate": rate,
-             "grad_norm": 1.0, "tokens_per_s": 4321.0, "memory_gib": 1.25, "tokens": 500 * step}
+             "grad_norm": 1.0, "tokens_per_s": 4321.0, "memory_gib": 1.25, "tokens": 500 * step, "seconds": 3.0, "attempt": attempt}
         )  # fmt: skip
         if step % every == 0:
             for label, more in (("sums", 0.05), ("prose", 1.0)):
@@ -110,7 +110,8 @@ def finished(root: Path, **fields: Any) -> RunDir:
     attempt(run, 2, code=0)
     saved = run.checkpoints / "checkpoint-800"
     files.write_text(saved / "weights", "four")
-    manifest = {"step": 800, "files": {"weights": 4}, "versions": {"torch": "2.13.0", "trl": "1.16.0"}}
-    files.write_json(saved / "MANIFEST.json", manifest)
+    held = {"weights": {"size": 4, "sha256": "not read here"}}
+    body = {"schema": checkpoints.SCHEMA, "step": 800, "files": held, "versions": {"torch": "2.13.0", "trl": "1.16.0"}}
+    files.write_text(saved / "MANIFEST.json", checkpoints.manifest_text(body))
     run.done.write_text("")
     return run

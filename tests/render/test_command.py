@@ -14,9 +14,13 @@ NASTY = ["$(touch pwned)", "a b", "'; touch pwned; '", "-rf", "`id`", "a\nb", "*
 
 
 def test_the_training_job_is_one_torchrun_line(tmp_path):
-    """The line a person would type by hand, with 10 minutes for ranks that are saving."""
+    """The line a person would type by hand: every signal that may stop it is handed on, with 10 minutes for ranks that save."""
     train = planning.plan(tmp_path, "launch.processes=2").jobs[-1]
-    expected = "python -m torch.distributed.run --standalone --nproc-per-node 2 --shutdown-timeout 600 -m launcher.worker runs/small"
+    expected = (
+        "python -m launcher.worker.torchrun --standalone --nproc-per-node 2"
+        " --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2 --shutdown-timeout 600"
+        " -m launcher.worker runs/small"
+    )
     assert command(train, "runs/small", "python") == expected.split()
     assert shell_lines(train, "runs/small", "python") == [f"OMP_NUM_THREADS=1 {expected}"]
 

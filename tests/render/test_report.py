@@ -67,10 +67,23 @@ def test_the_page_of_a_finished_run(tmp_path):
         "82 optimizer steps in all: below 100 a model hardly learns",
         "20k of 1M parameters (2.00%)",
         "trl 1.16.0",
-        "1 2026-11-18 11:06 UTC 30 min node-1 450 killed",
+        "goodput 29% of 2 h 18 min lost 50 steps, 2 min 30 s down 53 min",
+        "1 2026-11-18 11:06 UTC 30 min node-1 0 → 450 14 s 50 killed",
+        "2 2026-11-18 12:30 UTC 55 min node-1 400 → 800 26 min 0 done",
         "the result: model or adapter, with its tokenizer",
     ):
         assert words in page.text, words
+
+
+def test_a_run_that_never_timed_its_steps_shows_no_goodput(tmp_path):
+    """Runs of older versions: a share of 0 % would be wrong."""
+    steps = [{key: value for key, value in event.items() if key != "seconds"} for event in runs.course(20)]
+    run = runs.written(tmp_path, steps)
+    runs.attempt(run, 1, code=85)
+    page = Page(html(run))
+
+    assert "goodput" not in page.text.lower()
+    assert "node-1 0 → 20 14 s 0 saved and stopped" in page.text
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path):

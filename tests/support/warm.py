@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -42,6 +43,7 @@ PRELOAD = (
     "accelerate",
     "trl.chat_template_utils",
     "pyarrow.parquet",
+    "pydantic.main",
 )
 
 
@@ -78,6 +80,10 @@ class Job:
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def resume(self) -> None:
+        """Let stopped ranks go on."""
+        self.kill(signal.SIGCONT)
 
     def wait(self, timeout: float = 120) -> Result:
         """Wait until all ranks have ended; after `timeout` seconds they are killed."""
@@ -201,8 +207,11 @@ def _serve(path: str) -> None:
     for module in PRELOAD:
         importlib.import_module(module)
     import torch
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     torch.set_num_threads(1)
+    get_checkpoint_conversion_mapping("qwen3")  # compiles some thousand patterns, once per process
+    gc.freeze()  # ranks need not search what they never free, nor copy its pages
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)

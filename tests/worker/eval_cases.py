@@ -95,6 +95,17 @@ def trainer_for(root: str, plan: Plan, output: str) -> tuple[Any, Any]:
     return trainer, tokenizer
 
 
+def boundary(plan: Plan, run: RunDir, trainer: Any) -> Any:
+    """What lets ranks abandon a measurement; here nobody asks them to."""
+    from launcher.worker.boundary import Boundary
+    from launcher.worker.finite import Finite
+    from launcher.worker.job import Job
+    from launcher.worker.stop import StopRequest
+
+    job = Job(run, plan, {})
+    return Boundary(job, StopRequest(), Finite(job, trainer))
+
+
 def train(root: str, fields: dict[str, Any], evals: bool = True) -> dict[str, Any]:
     """Train; what was logged with all its digits, the weights' digest and the settings that the model is left with."""
     from launcher.worker import evaluate
@@ -102,7 +113,8 @@ def train(root: str, fields: dict[str, Any], evals: bool = True) -> dict[str, An
     plan = made_plan(**fields)
     trainer, tokenizer = trainer_for(root, plan, f"out-{evals}")
     if evals:
-        for callback in evaluate.callbacks(plan, RunDir(Path(root) / "run"), trainer, tokenizer):
+        run = RunDir(Path(root) / "run")
+        for callback in evaluate.callbacks(plan, run, trainer, tokenizer, boundary(plan, run, trainer)):
             trainer.add_callback(callback)
     trainer.train()
     history = trainer.state.log_history
@@ -134,7 +146,8 @@ def tracked(
     plan = made_plan(**fields)
     run = RunDir(Path(root) / "run")
     trainer, tokenizer = trainer_for(root, plan, "out")
-    callbacks = [*evaluate.callbacks(plan, run, trainer, tokenizer), *tracking.callbacks(plan, run)]
+    between = boundary(plan, run, trainer)
+    callbacks = [*evaluate.callbacks(plan, run, trainer, tokenizer, between), *tracking.callbacks(plan, run)]
     if also:
         callbacks.append(
             tracking.Tracking(tracking.tracked(plan, run), run, {name: _misbehaving(name) for name in also})
@@ -239,7 +252,8 @@ def stopped(root: str, fields: dict[str, Any]) -> None:
 
     plan = made_plan(**fields)
     trainer, tokenizer = trainer_for(root, plan, "out")
-    for callback in [Stop(), *evaluate.callbacks(plan, RunDir(Path(root) / "run"), trainer, tokenizer)]:
+    run = RunDir(Path(root) / "run")
+    for callback in [Stop(), *evaluate.callbacks(plan, run, trainer, tokenizer, boundary(plan, run, trainer))]:
         trainer.add_callback(callback)
     trainer.train()
     assert trainer.state.global_step == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import DataError, EnvironmentFault, RunFailed
-from launcher.worker.faults import Stopped, ending_of
+from launcher.worker.faults import RankFailed, Stopped, ending_of
 
 TORCH_WRITER = "[enforce fail at inline_container.cc:672] . unexpected pos 180800 vs 180692"
 NO_SPACE = Path("/proc")  # a file system without a free block
@@ -27,6 +27,15 @@ NO_SPACE = Path("/proc")  # a file system without a free block
         (ModuleNotFoundError("No module named 'x'", name="x"), "/tmp", "environment", 93, 4),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "/tmp", "out_of_memory", 93, 6),
         (MemoryError(), "/tmp", "out_of_memory", 93, 6),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "/tmp", "out_of_memory", 93, 6),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "/tmp", "out_of_memory", 93, 6),
+        (OSError(errno.EIO, "Input/output error"), "/tmp", "infrastructure", 86, 6),
+        (OSError(errno.ESTALE, "Stale file handle"), "/tmp", "infrastructure", 86, 6),
+        (ConnectionResetError("reset"), "/tmp", "infrastructure", 86, 6),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), "/tmp", "infrastructure", 86, 6),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "/tmp", "infrastructure", 86, 6),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "/tmp", "code", 93, 6),
+        (RankFailed("not_finite", "the loss is nan"), "/tmp", "not_finite", 93, 6),
         (RunFailed("planned 2 ranks"), "/tmp", "code", 93, 6),
         (KeyError("x"), "/tmp", "code", 93, 6),
     ],

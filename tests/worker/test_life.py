@@ -221,7 +221,9 @@ def test_ranks_started_by_hand_share_a_new_attempt(tmp_path: Path):
     job = warm.start("tests.support.cases:rank", {"run_dir": str(run.root)}, ranks=2, torchrun=True)
 
     assert job.wait().codes == (0, 0)
-    assert [path.name for path in sorted(run.attempt(2).iterdir())] == ["attempt.json", "exit-0.json", "exit-1.json"]
+    assert [path.name for path in sorted(run.attempt(2).iterdir())] == [
+        "attempt.json", "exit-0.json", "exit-1.json", "rank-0.json", "rank-1.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.train

@@ -8,11 +8,13 @@ import threading
 import pytest
 
 from launcher.runs import events
-from tests.support import warm
+from tests.support import tiny, trained, warm
 from tests.worker import eval_cases as cases
+from tests.worker import tracking_cases
 
 pytestmark = pytest.mark.train
 CASE = "tests.worker.eval_cases:"
+TRACKING = "tests.worker.tracking_cases:"
 PROBLEMS = ["raises at begin", "raises at log", "raises at end", "hangs at begin", "hangs at log", "hangs at end"]
 
 
@@ -142,7 +144,7 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path):
 
     assert warnings(run) == []
     assert runs == [("run-run-0001", "FINISHED")]
-    assert [step for (step,) in steps] == [0, 2, 4, 6, 2, 4, 6]
+    assert [step for (step,) in steps] == [0, 2, 4, 6]
     assert size == [("4",)]
 
 
@@ -157,6 +159,90 @@ def test_trackio_goes_on_in_the_same_run(tmp_path):
 
     assert warnings(run) == []
     assert names == [("run-run-0001",)]
+
+
+def killed_and_continued(root, tracker, kills, *, wait_for=None, settled_s=0.0):
+    """A run of twelve steps, saved at 4 and 8, evaluated at 0, 3, 6, 9 and 12; `kills`: after which step, with what saved."""
+    plan = tiny.plan(
+        max_steps=12, save_steps=4, eval_steps=3, eval_sources=tiny.held_out("held", 0.2), report_to=(tracker,)
+    )
+    run = trained.run_dir(root, plan, tiny.messages(40))
+    for attempt, (step, saved) in enumerate(kills, 1):
+        args = {"run_dir": str(run.root), "step": step, "saved": saved, "told": wait_for, "settled_s": settled_s}
+        env = {"LAUNCHER_ATTEMPT": str(attempt), "WANDB_MODE": "offline"}
+        killed = warm.run(TRACKING + "killed_rank", args, torchrun=True, env=env)
+        assert killed.codes == (-9,), run.rank_log(attempt, 0).read_text()[-2000:]
+    ended = trained.start(run, attempt=len(kills) + 1, env={"WANDB_MODE": "offline"}).wait()
+    assert ended.codes == (0,), run.rank_log(len(kills) + 1, 0).read_text()[-2000:]
+    assert warnings(run) == []
+    return run
+
+
+def shown(run, tracker):
+    """Steps of the training loss and of the evaluation in the tracker's own files; values are those of the run's events."""
+    found = tracking_cases.shown(run, tracker)
+    losses = {event["step"]: event["loss"] for event in events.read(run.events) if event["event"] == "step"}
+    assert [value for _, value in found["loss"]] == pytest.approx([losses[step] for step, _ in found["loss"]], abs=1e-6)
+    return {name: [step for step, _ in points] for name, points in found.items()}
+
+
+EACH_ONCE = {"loss": list(range(1, 13)), "eval": [0, 3, 6, 9, 12]}
+KILLS = [(3, None), (7, 4), (10, 8)]
+"""Before the first checkpoint, and twice behind one: steps 1 to 3, 5 to 7 and 9, 10 are trained again."""
+
+
+def test_after_kills_tensorboard_shows_each_step_once(tmp_path):
+    """Killed at once, with logs on their way: what was shown is replaced, what was missed is sent."""
+    assert shown(killed_and_continued(tmp_path / "run", "tensorboard", KILLS), "tensorboard") == EACH_ONCE
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow", "trackio"])
+def test_after_kills_a_tracker_holds_each_step_once(tmp_path, tracker):
+    """None of them can take back what it was told. They have two seconds to write it: W&B's process does so each second."""
+    pytest.importorskip(tracker, reason=f"{tracker} is not among the packages of the development install")
+    run = killed_and_continued(tmp_path / "run", tracker, KILLS, wait_for=tracker, settled_s=2.0)
+    assert shown(run, tracker) == EACH_ONCE
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "trackio"])
+def test_what_a_tracker_had_only_in_memory_is_sent_again(tmp_path, tracker):
+    """Noted as sent and lost with the process: both can be asked what they have."""
+    pytest.importorskip(tracker, reason=f"{tracker} is not among the packages of the development install")
+    run = killed_and_continued(tmp_path / "run", tracker, KILLS[1:], wait_for=tracker)
+    assert shown(run, tracker)["loss"] == EACH_ONCE["loss"]
+
+
+TRAINING, EVALUATION, END = ["epoch", "loss"], ["epoch", "eval_held_loss"], ["epoch", "train_runtime"]
+
+
+def logs(*steps, names=TRAINING):
+    return [(step, names) for step in steps]
+
+
+def told(folder, *starts):
+    """Step and metrics that a tracker is told, start by start; without the lists that JSON makes of pairs."""
+    keys = ("at", "history", "new")
+    made = [dict(zip(keys, start, strict=True)) for start in starts]
+    value = warm.run(TRACKING + "told", {"folder": str(folder), "starts": made}).value
+    return [[(step, names) for step, names in start] for start in value]
+
+
+def test_a_tracker_is_told_what_it_missed_and_nothing_twice(tmp_path):
+    """Killed while it was behind: step 4 had gone out, 5 to 7 had not; the run goes on from 6."""
+    first = (0, [], [*logs(0, names=EVALUATION), *logs(1, 2, 3, 4), *logs(4, names=EVALUATION)])
+    again = (6, [*logs(1, 2, 3, 4), *logs(4, names=EVALUATION), *logs(5, 6)], [*logs(7, 8), *logs(8, names=END)])
+    third = (4, logs(1, 2, 3, 4), [*logs(5, 6, 7, 8), *logs(8, names=EVALUATION), *logs(9)])
+    heard = told(tmp_path, first, again, third)
+
+    assert heard[0] == first[2]
+    assert heard[1] == [*logs(5, 6, 7, 8), *logs(8, names=END)]
+    assert heard[2] == [*logs(8, names=EVALUATION), *logs(9)]
+
+
+def test_without_notes_a_tracker_is_not_told_the_past(tmp_path):
+    """A copy of a run may lack `tracking/`: the server can have it all."""
+    heard = told(tmp_path, (4, logs(1, 2, 3, 4), logs(5)), (4, logs(1, 2, 3, 4), logs(5, 6)))
+    assert heard == [logs(5), logs(6)]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

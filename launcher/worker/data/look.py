@@ -88,7 +88,7 @@ class PreparedSet:
         values = self.table.slice(number, 1).to_pylist()[0]
         ids, trained = np.array(values["input_ids"]), trained_tokens(values)
         ends = np.cumsum(values.get("seq_lengths") or [len(ids)])
-        origins = self._origins(number)
+        origins = self.origins(number)
         examples = []
         for piece, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             where = origins[piece] if piece < len(origins) else (None, None)
@@ -99,7 +99,8 @@ class PreparedSet:
             )  # fmt: skip
         return {"number": number, "length": len(ids), "trained": int(trained.sum()), "examples": examples}
 
-    def _origins(self, number: int) -> list[tuple[str, str | None]]:
+    def origins(self, number: int) -> list[tuple[str, str | None]]:
+        """Source and place of each example of a row, in order; empty where that was not noted."""
         if not self._origin:
             return []
         ends = self._origin["ends"]

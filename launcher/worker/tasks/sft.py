@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from datasets import load_from_disk
@@ -11,16 +10,20 @@ from transformers import AutoTokenizer, set_seed
 from trl import SFTConfig
 
 from launcher.errors import RunFailed
-from launcher.plan.model_files import fingerprint
 from launcher.runs import checkpoints, events
-from launcher.worker import evaluate, tracking
-from launcher.worker.boundary import Boundary
-from launcher.worker.callbacks import CheckWrapper, Events
+from launcher.runs.files import sync
+from launcher.worker import evaluate, memory, resume, tracking
+from launcher.worker.beats import beat
+from launcher.worker.boundary import Boundary, agreed, leave_if_asked
+from launcher.worker.callbacks import CheckWrapper, Events, StepClock
 from launcher.worker.faults import Stopped
+from launcher.worker.finite import Finite
 from launcher.worker.job import Job
+from launcher.worker.loss_watch import LossWatch
 from launcher.worker.model import load_model, peft_config
 from launcher.worker.stop import StopRequest
 from launcher.worker.store import CheckpointStore
+from launcher.worker.stragglers import Stragglers
 from launcher.worker.trainer import Trainer
 
 
@@ -33,13 +36,12 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     """
     plan, data, run_dir = job.plan, job.data_facts(), job.run_dir
     args = SFTConfig(
-        output_dir=str(run_dir.staging),
+        output_dir=str(run_dir.staged(attempt)),
         **{**plan.trainer, "max_steps": data["max_steps"]},
     )
     check_world(job, args)
-    if rank == 0:
-        checkpoints.sweep(run_dir)
-
+    leave_if_asked(job, args, stop)
+    beat("load")
     set_seed(args.seed)
     tokenizer = AutoTokenizer.from_pretrained(run_dir.tokenizer, trust_remote_code=plan.model.trust_remote_code)
     model = load_model(job, tokenizer)
@@ -49,21 +51,27 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
         train_dataset=load_from_disk(run_dir.prepared("train")),
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        store=CheckpointStore(job, attempt, args.world_size),
+        store=CheckpointStore(job, attempt, rank, args.world_size),
     )
 
-    boundary = Boundary(job, stop)
+    boundary, clock = Boundary(job, stop, Finite(job, trainer)), StepClock()
     callbacks = [
         CheckWrapper(job, trainer),
-        *([Events(job, trainer, attempt)] if rank == 0 else []),
-        *evaluate.callbacks(plan, run_dir, trainer, tokenizer),
+        *([Events(job, trainer, attempt, clock), LossWatch(job, trainer)] if rank == 0 else []),
+        *evaluate.callbacks(plan, run_dir, trainer, tokenizer, boundary),
         boundary,
-        *tracking.callbacks(plan, run_dir),  # last, to see what the others log
+        *([Stragglers(job, trainer)] if args.world_size > 1 else []),
+        *tracking.callbacks(plan, run_dir),  # behind the others, to see what they log
+        clock,  # last: it runs when the others are done
+        *([stop.limit] if stop.limit else []),  # so does this one
     ]
     for callback in callbacks:
         trainer.add_callback(callback)
 
-    train(job, trainer, rank)
+    if rank == 0:
+        trainer.store.take_over()
+    with memory.batch_named(job, trainer, rank):
+        resume.train(job, trainer, rank)
     if boundary.stopped:
         end(job, trainer, rank, "stopped")
         raise Stopped
@@ -84,50 +92,35 @@ def check_world(job: Job, args: SFTConfig) -> None:
         )
 
 
-def train(job: Job, trainer: Trainer, rank: int) -> None:
-    """Train to the last step, from the newest complete checkpoint where there is one.
-
-    Raises:
-        RunFailed: the checkpoint was trained on other rows than those prepared now, or from another base model.
-    """
-    newest = checkpoints.newest(job.run_dir).checkpoint
-    if newest is None:
-        trainer.train()
-        return
-    known, model = job.data_facts().get("model"), job.placed("model")
-    if known and model and Path(model).is_dir() and fingerprint(Path(model)) != known:
-        raise RunFailed(
-            f"the base model in {model} is not the one that {newest.path.name} was trained from",
-            hint="bring it back, or start a new run",
-        )
-    if newest.manifest.get("rows") != job.data_facts()["sets"]["train"]["sha256"]:
-        raise RunFailed(
-            f"{newest.path.name} was trained on other rows than those prepared now",
-            hint="start a new run, or bring back the data this run was started with",
-        )
-    if rank == 0:
-        events.append(job.run_dir.events, "resume", checkpoint=newest.path.name, step=newest.step)
-    if newest.step < trainer.args.max_steps:
-        trainer.train(resume_from_checkpoint=str(newest.path))
-    else:
-        trainer.load_last(str(newest.path))
-
-
 def save_result(job: Job, trainer: Trainer, rank: int) -> None:
     """Write the model (or the adapter) and its tokenizer aside, then put them where the result belongs."""
-    result = job.run_dir.model
-    draft = job.run_dir.staging / "model"
+    beat("save")
+    trainer.store.settle()
+    trainer.store.release()
+    draft = job.run_dir.model_draft(trainer.store.attempt)
     trainer.save_model(str(draft))
     if rank == 0:
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle; the plan says the same
-        shutil.rmtree(result, ignore_errors=True)
-        draft.rename(result)
+        for path in filter(Path.is_file, draft.rglob("*")):
+            sync(path)
+        trainer.store.check_fence()
+        checkpoints.discard(job.run_dir, job.run_dir.model)
+        draft.rename(job.run_dir.model)
+        sync(job.run_dir.root)
 
 
 def end(job: Job, trainer: Trainer, rank: int, state: str) -> None:
-    """Say how it ended, and leave only when all ranks have come this far: torchrun ends the others with the first."""
+    """Say how it ended, and leave only when all ranks have come this far: torchrun ends the others with the first.
+
+    Raises:
+        OSError: the run was to stop, and its last step could not be saved.
+    """
+    beat("leave")
+    unsaved = trainer.store.settle()
+    if state == "stopped" and agreed(trainer.args, float(unsaved is not None))[0]:
+        raise unsaved.error if unsaved else RunFailed("another rank could not save its part")
     if rank == 0:
         events.append(job.run_dir.events, "end", step=trainer.state.global_step, state=state, error=None)
-        checkpoints.sweep(job.run_dir)
+        trainer.store.sweep()
     trainer.accelerator.wait_for_everyone()
     trainer.end()

@@ -1,0 +1,191 @@
+"""One attempt of a run on this machine: its stages as children, one after another, watched until each has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from launcher.errors import LeftAtOnce
+from launcher.executors import outcome, prepared
+from launcher.executors.interrupts import Interrupts
+from launcher.executors.outcome import Ended
+from launcher.executors.processes import Child, end_survivors
+from launcher.plan import codec
+from launcher.plan.types import Job, Plan
+from launcher.render.command import command
+from launcher.runs import attempts, events
+from launcher.runs.attempts import Attempt
+from launcher.runs.files import write_text
+from launcher.runs.paths import RunDir
+from launcher.runs.record import Record
+from launcher.runs.stopping import with_limit
+
+_POLL_S = 0.2
+_FAILURE_GRACE_S = 30.0
+"""After one rank has failed, the others can wait for it for ever in a collective; then they are ended."""
+
+
+class View(Protocol):
+    """Shows what an executor does."""
+
+    def note(self, text: str) -> None:
+        """Show one line about the launcher's own doings."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Show one event of the run."""
+
+    def output(self, line: str) -> None:
+        """Show one line of a stage's output."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+class Stages:
+    """The stages of one attempt, while this process holds the lock."""
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        plan: Plan,
+        known: Record,
+        attempt: Attempt,
+        view: View,
+        interrupts: Interrupts,
+        *,
+        wanted: Sequence[str],
+        began: float,
+    ) -> None:
+        """`wanted`: the stages to run; `began`: Unix time in seconds from which the time limit of a job counts."""
+        self.run_dir = run_dir
+        self.plan = plan
+        self.record = known
+        self.attempt = attempt
+        self.view = view
+        self.interrupts = interrupts
+        self.wanted = wanted
+        self.began = began
+        self._offset = run_dir.events.stat().st_size if run_dir.events.exists() else 0
+
+    def run(self) -> Ended:
+        """Run them until one does not end well or is asked to stop.
+
+        Raises:
+            LeftAtOnce: a second Ctrl-C.
+            LauncherError: something is not where the plan says; no process was started for it.
+            OSError: the run directory cannot be written.
+        """
+        write_text(self.run_dir.attempt_plan(self.attempt.number), codec.dumps(self.plan))
+        self._say("attempt", attempt=self.attempt.number, pid=os.getpid(), host=platform.node())
+        for job in self.plan.jobs:
+            if job.stage in self.wanted and (ended := self._stage(job)).cause != "finished":
+                return ended
+        return Ended("finished")
+
+    def _stage(self, job: Job) -> Ended:
+        if job.stage == "prepare" and prepared.is_current(self.run_dir, self.plan):
+            self._say("stage", stage=job.stage, state="skipped")
+            return Ended("finished")
+        self._say("stage", stage=job.stage, state="started")
+        state = "failed"
+        try:
+            ended = self._prepare(job) if job.stage == "prepare" else self._train(job)
+            state = {"finished": "done", "stopped": "stopped"}.get(ended.cause, "failed")
+        finally:
+            with contextlib.suppress(OSError):
+                self._say("stage", stage=job.stage, state=state)
+        return ended
+
+    def _prepare(self, job: Job) -> Ended:
+        prepared.check_placement(self.run_dir, data=not self.run_dir.data_facts.exists())
+        log, shown = self.run_dir.stage_log(self.attempt.number, job.stage), 0
+        with self._child(job) as child:
+            while (code := child.poll()) is None:
+                shown = self._relay_output(log, shown)
+                self._relay_events()
+                if self.interrupts.asked():
+                    self.view.note("stopped while preparing the data; nothing was trained")
+                    return Ended("stopped")
+                time.sleep(_POLL_S)
+        self._relay_output(log, shown)
+        self._relay_events()
+        ended = outcome.prepared(self.run_dir, self.attempt.number, code)
+        if ended.error is None:
+            prepared.remember(self.run_dir, self.plan, self.record)
+        return ended
+
+    def _train(self, job: Job) -> Ended:
+        prepared.check_placement(self.run_dir, data=False)
+        with self._child(job) as child:
+            code = self._watch(child)
+        self._relay_events()
+        end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
+        return outcome.trained(self.run_dir, self.attempt.number, code, self.plan, ranks=job.processes)
+
+    def _watch(self, child: Child) -> int:
+        told, failed_at = False, None
+        while (code := child.poll()) is None:
+            self._relay_events()
+            if self.interrupts.urgent():
+                self._leave(child)
+            if self.interrupts.asked() and not told:
+                told = True
+                self._ask(child)
+            if failed_at is None and attempts.first_failure(attempts.exits(self.run_dir, self.attempt.number)):
+                failed_at = time.monotonic()
+            if failed_at is not None and time.monotonic() - failed_at > _FAILURE_GRACE_S:
+                child.kill()
+            time.sleep(_POLL_S)
+        return code
+
+    def _ask(self, child: Child) -> None:
+        """Ask the ranks to save and leave: by the stop file, or by a signal when the disk is too full for one."""
+        self.view.note("saving at the next step, then leaving (Ctrl-C again leaves at once, without saving)")
+        try:
+            self.run_dir.stop_request.touch()
+        except OSError:
+            child.terminate()
+
+    def _leave(self, child: Child) -> None:
+        child.kill()
+        end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
+        raise LeftAtOnce("left at once, without saving", hint="the same command goes on from the last checkpoint")
+
+    def _child(self, job: Job) -> Child:
+        env = {
+            **os.environ,
+            **job.env,
+            **with_limit(os.environ, self.began, job.time_limit_s),
+            "LAUNCHER_RUN_ID": self.record.id,
+            "LAUNCHER_ATTEMPT": str(self.attempt.number),
+            "PYTHONSAFEPATH": "1",  # a file `datasets.py` in the current directory must not stand in for the library
+        }
+        argv = command(job, self.run_dir.root.resolve(), sys.executable)
+        return Child(argv, env, self.run_dir.stage_log(self.attempt.number, job.stage))
+
+    def _say(self, name: events.EventName, **fields: Any) -> None:
+        events.append(self.run_dir.events, name, **fields)
+        self._relay_events()
+
+    def _relay_events(self) -> None:
+        found, self._offset = events.follow_from(self.run_dir.events, self._offset)
+        for event in found:
+            self.view.event(event)
+        self.view.tick()
+
+    def _relay_output(self, log: Path, shown: int) -> int:
+        """Show the complete lines of a log behind byte `shown`; returns the offset behind them."""
+        with log.open("rb") as file:
+            file.seek(shown)
+            block = file.read()
+        end = block.rfind(b"\n") + 1
+        for line in block[:end].decode(errors="replace").splitlines():
+            self.view.output(line)
+        self.view.tick()
+        return shown + end
