@@ -4,13 +4,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check golden bench faults clean
+.PHONY: demo test test-slow check golden bench faults clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
 	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
 
 test: $(VENV)/.dev ## Pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: the whole demo, GSM8K, a run's life by the command line, the wheel
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/ruff format --check launcher tests benchmarks

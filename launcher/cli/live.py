@@ -225,7 +225,12 @@ def _stop(event: Mapping[str, Any]) -> str:
 
 
 def _save_failed(event: Mapping[str, Any]) -> str:
-    return f"step {event.get('step')}  could not save: {event.get('error')}; training goes on"
+    return f"step {event.get('step')}  {event.get('error')}; training goes on"
+
+
+def _quarantine(event: Mapping[str, Any]) -> str:
+    where = f"put aside in {event['moved_to']}" if event.get("moved_to") else "left where it is"
+    return f"{event.get('checkpoint')} is damaged, {where}: {event.get('reason')}; an older one is used"
 
 
 _LINES: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
@@ -235,6 +240,7 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "score": _score,
     "commit": _commit,
     "save_failed": _save_failed,
+    "quarantine": _quarantine,
     "stop": _stop,
     "warning": lambda event: f"warning: {event.get('message')}",
 }

@@ -83,8 +83,8 @@ def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int)
         return Ended("infrastructure", _rank_killed(run_dir, attempt, *killed))
     if failure and not killed:
         return Ended(_cause(failure), _rank_failed(run_dir, attempt, failure, plan))
-    if killed or any(note.cause == "stopped" for note in notes):  # killed before it could hear; others fail because of it
-        return Ended("stopped")
+    if killed or any(note.cause == "stopped" for note in notes):
+        return Ended("stopped")  # killed before it could hear; others fail because of it
     if len(notes) == ranks:
         return Ended("finished")
     if _asked(code, log):

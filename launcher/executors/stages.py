@@ -19,7 +19,7 @@ from launcher.executors.processes import Child, end_survivors
 from launcher.plan import codec
 from launcher.plan.types import Job, Plan
 from launcher.render.command import command
-from launcher.runs import attempts, events
+from launcher.runs import attempts, events, names
 from launcher.runs.attempts import Attempt
 from launcher.runs.files import write_text
 from launcher.runs.paths import RunDir
@@ -155,7 +155,8 @@ class Stages:
     def _leave(self, child: Child) -> None:
         child.kill()
         end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
-        raise LeftAtOnce("left at once, without saving", hint="the same command goes on from the last checkpoint")
+        hint = f"`launcher run {names.typed(self.run_dir)}` goes on from the last checkpoint"
+        raise LeftAtOnce("left at once, without saving", hint=hint)
 
     def _child(self, job: Job) -> Child:
         env = {

@@ -67,9 +67,7 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
     expected = estimate(recipe.data, data.mixture, recipe.training, sizes.global_size, facts)
-    stages, threads = jobs(
-        recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc, recipe.launch.time_limit
-    )
+    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc, recipe.launch.time_limit)
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,

@@ -29,6 +29,7 @@ def spans(found: Goodput) -> list[tuple[str, str]]:
         ("preparing", found.total("preparing_s")),
         ("evaluating", found.total("evaluating_s")),
         ("saving", found.total("saving_s")),
+        ("loading and the rest", found.other_s),
         ("down", found.down_s),
         ("stopped, not counted:", found.idle_s),
     ):

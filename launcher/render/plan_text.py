@@ -175,7 +175,7 @@ def _limit(plan: Plan) -> list[str]:
     limit_s = next((job.time_limit_s for job in plan.jobs if job.time_limit_s is not None), None)
     if limit_s is None:
         return []
-    return [f"and in time to be over after {duration(limit_s)} (launch.time_limit); the same line goes on from there"]
+    return [f"leaves, saved, before {duration(limit_s)} are over (launch.time_limit); the same line goes on from there"]
 
 
 def _next(plan: Plan, line: str | None, note: str) -> list[str]:

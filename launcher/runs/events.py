@@ -27,7 +27,7 @@ EventName = Literal[
     "save",  # step
     "commit",  # step, checkpoint, seconds, blocked_s: of them, those in which training waited
     "save_failed",  # step, error, mount
-    "stop",  # step, cause                              a stop request was agreed
+    "stop",  # step (null before it is known), cause      a stop request was agreed
     "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual
     "not_finite",  # step, what: loss|gradient|weights, ranks, learning_rate, rows: {rank: [text]}
     "hang",  # rank, host, phase, step, seconds, limit_s, error    from the monitor of the rank's machine

@@ -82,6 +82,11 @@ class Goodput:
         return self.total("wall_s") + self.down_s
 
     @property
+    def other_s(self) -> float:
+        """What is left of the wall time: starting processes, loading the model, writing the result, what a kill left untold."""
+        return max(0.0, self.wall_s - self.down_s - sum(self.total(name) for name in _TOTALS))
+
+    @property
     def share(self) -> float | None:
         """Productive time over wall time, 0 to 1; None before the first step and where steps were not timed."""
         if not self.timed or not self.wall_s or not any(each.steps for each in self.attempts):
@@ -100,7 +105,14 @@ class Goodput:
     def as_json(self) -> dict[str, Any]:
         """All of it for programs, to the millisecond."""
         totals = {name: self.total(name) for name in _TOTALS}
-        whole = {"share": self.share, "wall_s": self.wall_s, "down_s": self.down_s, "idle_s": self.idle_s, **totals}
+        whole = {
+            "share": self.share,
+            "wall_s": self.wall_s,
+            "down_s": self.down_s,
+            "idle_s": self.idle_s,
+            "other_s": self.other_s,
+            **totals,
+        }
         tried = [{**vars(each), "wall_s": each.wall_s, "steps": each.steps} for each in self.attempts]
         return {**_rounded(whole), "lost_steps": self.lost_steps, "attempts": [_rounded(each) for each in tried]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -156,14 +156,19 @@ class Evaluation(TrainerCallback):
 
     def _log(self, losses: dict[str, float | None], sets: dict[str, dict[str, Any]]) -> None:
         """Tell the trackers. `SFTTrainer.log` would mix in the averages of the training steps since the last log."""
-        values = {f"eval_{label}_loss": loss for label, loss in losses.items()}
-        values |= {
-            f"eval_{label}_{name}": value for label, found in sets.items() for name, value in found["metrics"].items()
-        }
         control = self.trainer.control
         log_is_due = control.should_log
-        Trainer.log(self.trainer, {name: value for name, value in values.items() if value is not None})
+        Trainer.log(self.trainer, logged(losses, sets))
         control.should_log = log_is_due  # logging clears it, and this step's training loss would go unlogged
+
+
+def logged(losses: Mapping[str, float | None], sets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """One measurement as a log: metric → value, without those that have none."""
+    values = {f"eval_{label}_loss": loss for label, loss in losses.items()}
+    values |= {
+        f"eval_{label}_{name}": value for label, found in sets.items() for name, value in found["metrics"].items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def mean_loss(trainer: Trainer, rows: Dataset, *, batch_size: int, batches: Batches = iter) -> float | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from launcher.errors import LauncherError
 from launcher.runs import attempts, events
 from launcher.runs.paths import RunDir
+from launcher.runs.stopping import SIGNALS
 from launcher.worker import beats, job, process
 from launcher.worker.beats import Beat, Watched
 from launcher.worker.blame import Standing, behind, blame, verdict, waits_for_others
@@ -31,7 +32,6 @@ _LOOKS_PER_LIMIT = 20
 _SECONDS_BETWEEN_FENCE_LOOKS = 2.0
 _SECONDS_TO_SHOW_STACKS = 2.0
 _NOWHERE = Beat("start", 0, 0, 0)
-_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 _started: list[subprocess.Popen[bytes]] = []
 """Kept: Python warns of a child that is forgotten while it runs."""
@@ -52,7 +52,7 @@ def start(run_dir: RunDir, attempt: int) -> None:
 def main(root: str, attempt: str, first: str, ranks: str, world: str, parent: str) -> None:
     """Watch ranks `first` to `first + ranks - 1` until they, or `parent`, have ended."""
     process.die_with_parent(int(parent))
-    for number in _IGNORED:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     run_dir = RunDir(Path(root))
     mine = range(int(first), int(first) + int(ranks))

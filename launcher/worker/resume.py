@@ -18,7 +18,6 @@ from launcher.worker.job import Job
 from launcher.worker.trainer import Trainer
 
 _ROWS_FOLLOW = (
-    changes.DATA_FILES,
     "data",
     "model",
     "training.global_batch_size",
@@ -26,7 +25,7 @@ _ROWS_FOLLOW = (
     "training.num_train_epochs",
     "training.seed",
 )
-"""What the prepared rows are made from: where one of these was allowed to change, other rows are no accident."""
+"""What the prepared rows are made from, `data.files` included: where one of these was allowed to change, other rows are no accident."""
 
 
 def train(job: Job, trainer: Trainer, rank: int) -> None:

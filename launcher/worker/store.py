@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -117,6 +117,11 @@ class CheckpointStore:
         if pending:
             self._last_trouble = pending.result()
         return self._last_trouble
+
+    def finish_within(self, seconds: float) -> None:
+        """Training has failed: a checkpoint that is nearly whole is worth a moment, whatever becomes of it."""
+        if self._pending:
+            wait([self._pending], timeout=seconds)
 
     def release(self) -> None:
         """Give back the space held for the next checkpoint: there is none to come."""

@@ -17,15 +17,18 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from launcher.plan.types import Plan
 from launcher.runs import events
+from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
+from launcher.worker.evaluate import logged
 from launcher.worker.sent import Sent, mark
 from launcher.worker.trackers import HAVE, OPEN, Open, TrackedRun, environment, tracked
 
@@ -57,6 +60,7 @@ class Tracking(TrainerCallback):
 
     def __init__(self, run: TrackedRun, run_dir: RunDir, trackers: Mapping[str, Open]) -> None:
         self._channels = [_Channel(name, opening, run, run_dir) for name, opening in trackers.items()]
+        self._base = run_dir.evals / "base.json"
         self._started = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:
@@ -83,7 +87,8 @@ class Tracking(TrainerCallback):
         if not self._started:
             self._started = True
             # At step 0 there is no checkpoint, and what is in the history now is about to be sent.
-            known = [_told(state, log) for log in state.log_history] if state.global_step else []
+            made = state.log_history if state.global_step else []
+            known = [_told(state, log) for log in (*_measured_first(self._base), *made)]
             for channel in self._channels:
                 channel.start(args, _copied(state), known)
 
@@ -124,8 +129,9 @@ class _Channel:
         try:
             self._run.folder.mkdir(parents=True, exist_ok=True)
             sent = Sent(self._run.folder / f"{self._name}.sent")
-            # Where an earlier attempt took no notes, all that was logged may have been sent.
-            sent.add(() if sent.kept else (mark(at.global_step, logs) for at, logs in history))
+            if state.global_step and not sent.kept:  # there was an attempt, without notes: it may have sent them all
+                sent.add(mark(at.global_step, logs) for at, logs in history)
+            sent.add(())
             with self._open(self._run, state) as (integration, config):
                 told = _Arguments(output_dir, self._run, config)
                 integration.on_train_begin(told, state, TrainerControl())
@@ -173,6 +179,13 @@ def _copied(state: TrainerState) -> TrainerState:
     copied = copy.copy(state)
     copied.log_history = []
     return copied
+
+
+def _measured_first(base: Path) -> Iterator[Mapping[str, Any]]:
+    """The untuned model as it was logged; a run that begins anew at step 0 does not measure it again."""
+    found = read_json(base) or {}
+    if values := logged(found.get("losses") or {}, found.get("sets") or {}):
+        yield {"step": 0, "epoch": 0, **values}
 
 
 def _told(state: TrainerState, log: Mapping[str, Any]) -> _Log:

@@ -27,13 +27,24 @@ def seen(steps=57, total=123, *, attempt=1, first=0, at=0.0):
     found = [{"event": "attempt", "time": at, "attempt": attempt},
              {"event": "start", "time": at + 10.0, "attempt": attempt, "step": first, "max_steps": total}]  # fmt: skip
     if first == 0:
-        found.append({"event": "eval", "time": at + 10.5, "step": 0, "dataset": "held_out", "loss": 1.4, "seconds": 0.25})
+        found.append(
+            {"event": "eval", "time": at + 10.5, "step": 0, "dataset": "held_out", "loss": 1.4, "seconds": 0.25}
+        )
     for step in range(first + 1, steps + 1):
         time = at + 10 + 1.5 * (step - first)
         found.append({"event": "step", "time": time, "attempt": attempt, "step": step, "loss": 2 - step / 123,
                       "tokens": 3000 * step, "learning_rate": 1e-4, "memory_gib": 1.25, "seconds": 1.5})  # fmt: skip
         if step == 40:
-            found.append({"event": "commit", "time": time + 1, "step": 40, "checkpoint": "checkpoint-40", "seconds": 3, "blocked_s": 1})
+            found.append(
+                {
+                    "event": "commit",
+                    "time": time + 1,
+                    "step": 40,
+                    "checkpoint": "checkpoint-40",
+                    "seconds": 3,
+                    "blocked_s": 1,
+                }
+            )
     end = at + 10.5 + 1.5 * (steps - first)
     found.append({"event": "eval", "time": end, "step": steps, "dataset": "held_out", "loss": 1.02, "seconds": 2.0})
     return found
@@ -131,7 +142,10 @@ def test_json_tells_where_the_time_went(tmp_path):
 
 def test_a_long_history_shows_its_last_attempts(tmp_path):
     """A run that was preempted for a week still fits on a screen."""
-    tried = [Attempt(number, HERE, 1, 10.0 * number, 10.0 * number + 5, 86, cause="infrastructure") for number in range(1, 14)]
+    tried = [
+        Attempt(number, HERE, 1, 10.0 * number, 10.0 * number + 5, 86, cause="infrastructure")
+        for number in range(1, 14)
+    ]
     run = look(tmp_path, "long", State("stopped"), [], *tried)
     lines = screens.run_screen(run).splitlines()
     assert lines[1] == "history  3 earlier attempts"

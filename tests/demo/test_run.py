@@ -23,6 +23,7 @@ def demo(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_two_thirds_of_the_demo_already_teach_the_ticket(tmp_path):
     """The untuned base writes no ticket; after a short fine-tune most held-out ones are right to the letter."""
     shorter = ("training.num_train_epochs=4", "data.eval_datasets.held_out.max_rows=40", "evaluation.eval_steps=null")

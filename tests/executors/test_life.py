@@ -18,7 +18,7 @@ from launcher.runs.paths import RunDir
 from tests.support import tiny
 from tests.support.until import until
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 RECIPE = """
 schema: 1
@@ -94,7 +94,9 @@ class Life:
 
 def _kill_agent(life):
     """Two ranks train; their agent is killed, and the run may not start again by itself."""
-    process = begun("run", "sums.yaml", "--set", "launch.processes=2", "--set", "launch.max_requeues=0", cwd=life.folder)
+    process = begun(
+        "run", "sums.yaml", "--set", "launch.processes=2", "--set", "launch.max_requeues=0", cwd=life.folder
+    )
     training(life, process, 1)
     life.seen["ranks"] = len(processes.survivors(life.run_dir, life.id)) - 1
     os.kill(agent(life.run_dir), signal.SIGKILL)
@@ -105,8 +107,8 @@ def _kill_agent(life):
 
 
 def _kill_launcher(life):
-    """The same command starts over, on one rank; then the launcher itself is killed."""
-    process = begun("run", "sums.yaml", cwd=life.folder)
+    """The same command starts over; then the launcher itself is killed."""
+    process = begun("run", "sums.yaml", "--set", "launch.processes=2", cwd=life.folder)
     training(life, process, 2, many=2)
     process.kill()
     process.communicate()
@@ -115,7 +117,7 @@ def _kill_launcher(life):
 
 
 def _stop(life):
-    """In the background; looked at, started again, stopped."""
+    """In the background and on one rank; looked at, started again, stopped."""
     life.said["detached"] = launcher("run", "sums.yaml", "--detach", cwd=life.folder)
     until(lambda: steps(life.run_dir, 3), seconds=120)
     life.said["started again"] = launcher("run", "sums.yaml", cwd=life.folder)
@@ -178,6 +180,16 @@ def test_ranks_of_a_killed_launcher_save_and_the_same_command_goes_on_from_there
     saved = life.seen["saved by the ranks of a killed launcher"]
     assert saved >= steps(life.run_dir, 2)[-1][0]
     assert steps(life.run_dir, 3)[0][0] == saved + 1
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(life):
+    """How many ranks there are is no part of what a run is."""
+    starts = [event["world_size"] for event in events.read(life.run_dir.events) if event["event"] == "start"]
+    assert starts == [2, 2, 1, 1]
+    resumed = [
+        (event["step"], event["world_size"]) for event in events.read(life.run_dir.events) if event["event"] == "resume"
+    ]
+    assert resumed[0] == (life.seen["saved by the ranks of a killed launcher"], 1)
 
 
 def test_a_second_start_shows_the_running_one_and_ends_well(life):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import statistics
 import tempfile
@@ -44,8 +45,7 @@ class Plain:
 def plain(case: Case) -> Plain:
     """Train a case once per process, with every checkpoint kept."""
     made = bed(case)
-    out = made.whole.root.parent / "plain"
-    out.mkdir()
+    out = Path(tempfile.mkdtemp(prefix="faults-plain-"))
     result = start(made.whole.root, out, made.ranks).wait()
     assert set(result.codes) == {0}, result.logs
     return Plain(made, out, dict(_reported(out)), trained.weights(out / "result"), _save_s(out))
@@ -133,7 +133,7 @@ def _torn(made: Plain, out: Path) -> bool:
 def last_line(logs: Iterable[str]) -> str:
     """The last line of the log of the rank that failed first, not of one that lost its partner."""
     lines = [log.strip().splitlines()[-1][:200] for log in logs if log.strip()]
-    return next((line for line in lines if "gloo" not in line), "no output")
+    return re.sub(r"/\S*/(?=checkpoint-)", "", next((line for line in lines if "gloo" not in line), "no output"))
 
 
 def mutations(seed: int, trials: range) -> Outcome:

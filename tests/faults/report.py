@@ -86,10 +86,14 @@ def _table(ours: Sequence[Record], plain: dict[str, Record]) -> Iterator[str]:
 def _failed(record: Record) -> str:
     if record["failed"] or not record["trials"]:
         return f"**{record['failed']:,}**"
-    return f"0 (< {300 / record['trials']:.2g} %)"
+    return "0" if record["unit"] == "tests" else f"0 (< {300 / record['trials']:.2g} %)"
 
 
 def _about(about: Record, records: Sequence[Record]) -> Iterator[str]:
+    kills = [record for record in records if record["unit"] == "kills" and record["product"] == "launcher"]
+    inside = sum(record["counts"].get("inside a save", 0) for record in kills)
+    yield f"{sum(record['trials'] for record in kills):,} kills in all; {inside:,} fell inside a save, by what they left."
+    yield ""
     minutes = sum(record["seconds"] for record in records) / 60
     yield f"{about['date']}, `{about['command']}`: {minutes:.0f} minutes of work, done by two processes."
     yield f"Machine: {about['machine']}; load {', '.join(map(str, about['load']))} at the end."

@@ -4,7 +4,7 @@
 
 Each part that ended is kept under build/faults/ and not run again until the code changes, so that a long run that was
 cut off goes on. The long size writes benchmarks/results/DATE-faults.jsonl and docs/FAULTS.md. The exit code is 1 when
-a promise of `launcher` was broken.
+a promise of `launcher` was broken, or a part did not run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.faults.table import FAULTS
 from tests.support import warm
 
 LAUNCHER, PLAIN = "launcher", "plain TRL"
+BROKE = "the harness broke"
 _KEPT = ROOT / "build" / "faults"
 
 
@@ -72,10 +73,11 @@ def main() -> int:
         records = measure(args.size, args.seed, args.workers, args.only, fresh=args.fresh)
         warm.stop()
     broken = sum(record["failed"] for record in records if record["product"] == LAUNCHER)
+    broke = sum(record["counts"].get(BROKE, 0) for record in records)
     if args.size == "long" and not args.only:
         print(report.write(records))
-    print(f"{broken} promises broken" if broken else "every promise held")
-    return int(broken > 0)
+    print(f"{broken} promises broken, {broke} parts did not run" if broken + broke else "every promise held")
+    return int(broken + broke > 0)
 
 
 def measure(size: Size, seed: int, workers: int, only: str = "", *, fresh: bool = True) -> list[dict[str, Any]]:
@@ -93,10 +95,10 @@ def measure(size: Size, seed: int, workers: int, only: str = "", *, fresh: bool 
             totals[place].add(outcome)
             seconds[place] += took
             left[place] -= 1
-            told = f"{totals[place].trials} {part.fault.unit}, {totals[place].failed} failed; {left[place]} parts to go"
+            told = f"{totals[place].trials} {part.fault.unit}, {totals[place].failed} failed; parts left: {left[place]}"
             clock = f"{(time.monotonic() - started) / 60:5.1f} min"
             print(f"{clock}  {part.fault.name}, {part.product}: {told}", flush=True)
-            for failure in outcome.failures if part.product == LAUNCHER else ():
+            for failure in outcome.failures if part.product == LAUNCHER or BROKE in outcome.counts else ():
                 print(f"           {failure}", flush=True)
     return [
         {"fault": FAULTS[row].name, "product": product, "unit": FAULTS[row].unit, "seed": seed, "size": size,
@@ -141,8 +143,8 @@ def _run(part: Part) -> tuple[Outcome, float]:
     try:
         outcome = run(part.seed, range(part.first, part.last))
     except Exception as error:  # noqa: BLE001 - one broken part must not end a run of an hour
-        outcome = Outcome()
-        outcome.fail(f"{part.key()}: the harness broke: {type(error).__name__}: {error}")
+        text = f"{part.key()}: {BROKE}: {type(error).__name__}: {error}"
+        outcome = Outcome(counts=Counter({BROKE: 1}), failures=[text])
     return outcome, time.monotonic() - started
 
 

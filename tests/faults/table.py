@@ -50,8 +50,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="Kill storm, 2 ranks",
-        done=f"{_KILLS} All ranks are killed, or one, and the other as torchrun would end it.",
-        promise=_KILLED,
+        done="As for 1 rank. All ranks are killed, or one, and then the other one as torchrun would end it.",
+        promise="As for 1 rank.",
         run=functools.partial(storm.storm, TWO_RANKS),
         ci=40,
         long=500,
@@ -63,7 +63,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="Kill at each operation, 1 rank",
         done=_OPERATION,
-        promise=_KILLED,
+        promise="As in the kill storm.",
         run=functools.partial(storm.each_operation, "full"),
         ci=functools.partial(storm.operations, "full"),
         long=functools.partial(storm.operations, "full"),
@@ -71,8 +71,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="Kill at each operation, 2 ranks",
-        done=f"{_OPERATION} Rank 0 and rank 1 are killed in turn.",
-        promise=_KILLED,
+        done="As for 1 rank, at each operation of rank 0 and at each of rank 1.",
+        promise="As for 1 rank.",
         run=functools.partial(storm.each_operation, "full x2"),
         ci=20,
         long=functools.partial(storm.operations, "full x2"),

@@ -41,6 +41,14 @@ CASES: dict[str, dict[str, Any]] = {
     "two ranks with dropout": {"peft": DROPPING, "world_size": 2},
     "two ranks, packed mixture, accumulated": {"data": MIXTURE, "world_size": 2, "per_device": 1},
 }
+QUICK = (
+    "plain",
+    "attention dropout",
+    "packed qlora with dropout, accumulated",
+    "completion only",
+    "two ranks, packed mixture, accumulated",
+)
+"""Cases in every test run; the others take one of their ingredients apart."""
 
 
 def compared(tmp_path: Path, cuts: list[int] | None, **settings: Any) -> list[int]:
@@ -73,7 +81,9 @@ def _cuts(steps: int, seed: str) -> list[int]:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_a_run_killed_twice_ends_as_if_nothing_had_happened(tmp_path: Path, case: str):
     """Weights, optimizer, schedule, random state and the place in the data all come back, on every rank."""
     first, second = compared(tmp_path, None, **CASES[case])

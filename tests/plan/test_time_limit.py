@@ -21,7 +21,7 @@ def test_the_training_job_has_the_limit_and_the_plan_says_what_it_does(tmp_path)
     """Preparing data cannot be saved half-way; its time counts, but nothing ends it."""
     plan = planning.plan(tmp_path, "launch.time_limit='12:00:00'")
     assert [job.time_limit_s for job in plan.jobs] == [None, 43_200]
-    assert "in time to be over after 12 h 00 min (launch.time_limit)" in plan_text(plan)
+    assert "leaves, saved, before 12 h 00 min are over (launch.time_limit)" in plan_text(plan)
 
     without = planning.plan(tmp_path)
     assert [job.time_limit_s for job in without.jobs] == [None, None]

@@ -67,7 +67,7 @@ def test_the_page_of_a_finished_run(tmp_path):
         "82 optimizer steps in all: below 100 a model hardly learns",
         "20k of 1M parameters (2.00%)",
         "trl 1.16.0",
-        "goodput 29% of 2 h 18 min lost 50 steps, 2 min 30 s down 53 min",
+        "goodput 29% of 2 h 18 min lost 50 steps, 2 min 30 s loading and the rest 42 min down 53 min",
         "1 2026-11-18 11:06 UTC 30 min node-1 0 → 450 14 s 50 killed",
         "2 2026-11-18 12:30 UTC 55 min node-1 400 → 800 26 min 0 done",
         "the result: model or adapter, with its tokenizer",

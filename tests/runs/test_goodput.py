@@ -161,7 +161,7 @@ def test_a_step_trained_again_counts_once():
     again = [attempt(2, 26.0), start(2, 30.0, at=3), *(step(n, 24.0 + 2 * n, attempt=2) for n in (4, 5, 6))]
     found = measure([*FIRST, *again])
 
-    assert (found.wall_s, found.down_s, found.idle_s) == (36.0, 10.0, 0.0)
+    assert (found.wall_s, found.down_s, found.idle_s, found.other_s) == (36.0, 10.0, 0.0, 10.0)
     assert (found.total("productive_s"), found.total("lost_s"), found.lost_steps) == (12.0, 4.0, 2)
     assert found.share == pytest.approx(12 / 36)
     one, two = found.attempts
@@ -230,7 +230,7 @@ def test_preparing_evaluation_and_saving_are_told_apart():
     totals = {name: found.total(name) for name in ("preparing_s", "evaluating_s", "saving_s", "productive_s")}
 
     assert totals == {"preparing_s": 30.0, "evaluating_s": 4.0, "saving_s": 2.0, "productive_s": 2.0}
-    assert found.wall_s == 53.0
+    assert (found.wall_s, found.other_s) == (53.0, 15.0)
 
 
 @pytest.mark.parametrize(

@@ -122,3 +122,22 @@ def needed(run_dir: str, step_s: float, blocked_s: float) -> dict[str, Any]:
         "saved": limit.needed_s(),
         "near": [near_at_first, limit.is_near()],
     }
+
+
+def cut_off(model: str, after: int) -> dict[str, Any]:
+    """How often a generation of up to 50 tokens asks whether to go on, when the answer is no after so many tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from launcher.worker.generate import answers
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    asked = 0
+
+    def interrupted() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= after
+
+    network = AutoModelForCausalLM.from_pretrained(model)
+    texts = answers(network, tokenizer, [[5, 6, 7], [8, 9]], max_new_tokens=50, interrupted=interrupted)
+    return {"asked": asked, "texts": len(texts)}

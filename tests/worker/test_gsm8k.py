@@ -55,6 +55,7 @@ def whole(file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_every_row_is_prepared(whole: RunDir):
     """All 7,473 rows, none dropped, in training or held out."""
     facts = json.loads(whole.data_facts.read_text())
@@ -72,6 +73,7 @@ def open_source(run: RunDir) -> list[str]:
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_the_held_out_loss_falls(whole: RunDir):
     """Measured before and after on rows that no step has seen."""
     before, after = (
@@ -82,6 +84,7 @@ def test_the_held_out_loss_falls(whole: RunDir):
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_losses(whole: RunDir, file: Path):
     """SIGKILL in the middle; the same command again; the later losses are equal bit for bit."""
     killed = run_of(whole.root.parent / "killed", file)

@@ -185,24 +185,21 @@ def test_the_first_of_two_failing_ranks_is_known(tmp_path: Path):
     args = {"run_dir": str(run.root), "failing": 1, "step": 3, "fault": "error"}
     job = warm.start("tests.support.cases:rank_with_fault", args, ranks=2, env={"LAUNCHER_ATTEMPT": "1"})
 
-    assert job.wait().codes == (93, 93)
+    assert job.wait().codes == (86, 93)  # for rank 0, a connection was lost
     first = attempts.first_failure(attempts.exits(run, 1))
     assert first is not None
     assert (first.who, first.cause, first.error) == ("1", "code", "RuntimeError: this rank is broken")
 
 
 @pytest.mark.train
-def test_a_full_disk_is_called_that(tmp_path: Path):
-    """The kernel's answer for a device without space; 86 says that the same run may go on once there is some."""
+def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path: Path):
+    """The kernel answers as for a device without space. What the trainer prints is not worth the training."""
     run = trained.run_dir(tmp_path / "run", tiny.plan(), ROWS)
     run.logs(1).mkdir(parents=True)
     run.rank_log(1, 0).symlink_to("/dev/full")
-    assert trained.start(run).wait().codes == (86,)
-    note = trained.note(run)
 
-    assert note["cause"] == "disk_full"
-    assert note["error"] == "the disk is full: OSError: [Errno 28] No space left on device"
-    assert note["hint"] == f"free space under {run.root}, then run again"
+    assert trained.start(run).wait().codes == (0,)
+    assert steps(run) == list(range(1, 17))
 
 
 @pytest.mark.train

@@ -244,6 +244,13 @@ def test_a_measurement_can_be_abandoned_again_and_again(tmp_path: Path):
     assert trained.weights(run.model) == trained.weights(whole.model)
 
 
+def test_answers_that_nobody_waits_for_any_more_end_at_the_next_token(tmp_path: Path):
+    """A batch of long answers can take a minute; the ranks only ask one another between two batches."""
+    found = warm.run("tests.worker.stop_cases:cut_off", {"model": str(tiny.model(tmp_path)), "after": 3}).value
+
+    assert found == {"asked": 3, "texts": 2}
+
+
 @pytest.mark.parametrize(("slow_rank", "seconds"), [(1, 0.3), (0, 0.0)])
 def test_ranks_of_unequal_speed_ask_at_the_same_batches(slow_rank: int, seconds: float):
     """A question that one rank asks alone would never be answered; one before each batch would cost more than some batches."""

@@ -26,6 +26,8 @@ from launcher.worker.store import CheckpointStore
 from launcher.worker.stragglers import Stragglers
 from launcher.worker.trainer import Trainer
 
+_SECONDS_FOR_A_SAVE_UNDER_WAY = 30.0
+
 
 def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     """Train from the newest complete checkpoint, or from the start, and leave the result in `RUN/model`.
@@ -70,8 +72,12 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
 
     if rank == 0:
         trainer.store.take_over()
-    with memory.batch_named(job, trainer, rank):
-        resume.train(job, trainer, rank)
+    try:
+        with memory.batch_named(job, trainer, rank):
+            resume.train(job, trainer, rank)
+    except BaseException:
+        trainer.store.finish_within(_SECONDS_FOR_A_SAVE_UNDER_WAY)
+        raise
     if boundary.stopped:
         end(job, trainer, rank, "stopped")
         raise Stopped
