@@ -33,6 +33,7 @@ bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.layout
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.saving
 	$(if $(LAUNCHER_DATA),$(BIN)/python -m benchmarks.prepare --data $(LAUNCHER_DATA))
 
 faults: $(VENV)/.dev ## Kill, damage and race runs, and write docs/FAULTS.md (about 40 minutes); SIZE=ci: the short version, which writes nothing

@@ -101,7 +101,7 @@ class Job:
         result = Result(
             codes=tuple(reply["codes"]),
             values=tuple(_value(self._folder / f"value-{rank}.json") for rank in ranks),
-            logs=tuple((self._folder / f"log-{rank}.txt").read_text(errors="replace") for rank in ranks),
+            logs=tuple(_text(self._folder / f"log-{rank}.txt") for rank in ranks),
             timed_out=timed_out,
         )
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -185,6 +185,11 @@ def _receive(connection: socket.socket) -> dict[str, Any]:
             raise RuntimeError("the warm server closed the connection")
         block += part
     return dict(json.loads(block))
+
+
+def _text(path: Path) -> str:
+    """Empty for a rank that was killed before it opened its log."""
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def _value(path: Path) -> Any:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +19,6 @@ LONG = {"epochs": 400.0, "save_steps": 100000}
 
 def steps(run: RunDir) -> list[int]:
     return [event["step"] for event in events.read(run.events) if event["event"] == "step"]
-
-
-def wait_for_step(run: RunDir, step: int) -> None:
-    deadline = time.monotonic() + 60
-    while max(steps(run), default=0) < step:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.train
@@ -61,53 +51,6 @@ def test_ranks_that_would_train_alone_stop_before_the_first_step(tmp_path: Path)
     trained.train(run, ranks=2, code=93)
 
     assert trained.note(run)["error"] == "planned 2 ranks, torchrun started 2, the trainer sees 1"
-    assert steps(run) == []
-
-
-@pytest.mark.train
-def test_a_stop_request_saves_at_a_step_and_the_next_start_goes_on(tmp_path: Path):
-    """Stopping loses no step, and the two halves are the whole."""
-    whole = trained.run_dir(tmp_path / "whole", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=15.0), ROWS)
-    trained.train(whole)
-    run = trained.run_dir(tmp_path / "run", tiny.plan(peft={**tiny.LORA, "lora_dropout": 0.2}, epochs=15.0), ROWS)
-    job = trained.start(run)
-    wait_for_step(run, 3)
-    run.stop_request.touch()
-    assert job.wait().codes == (85,)
-    assert trained.note(run)["cause"] == "stopped"
-    stopped = next(event for event in events.read(run.events) if event["event"] == "stop")
-    assert stopped["cause"] == "stop"
-    newest = checkpoints.newest(run).checkpoint
-    assert newest is not None
-    assert newest.step == stopped["step"] == max(steps(run)) < 120
-
-    run.stop_request.unlink()
-    trained.train(run, attempt=2)
-    assert trained.losses(run) == trained.losses(whole)
-    assert trained.weights(run.model) == trained.weights(whole.model)
-
-
-@pytest.mark.train
-def test_a_signal_to_one_rank_stops_all_at_the_same_step(tmp_path: Path):
-    """Ranks that leave at different steps would wait for each other for ever."""
-    run = trained.run_dir(tmp_path / "run", tiny.plan(world_size=2, **LONG), ROWS)
-    job = trained.start(run, ranks=2)
-    wait_for_step(run, 3)
-    os.kill(job.pids[1], signal.SIGTERM)
-    assert job.wait().codes == (85, 85)
-    assert [trained.note(run, rank)["cause"] for rank in (0, 1)] == ["stopped", "stopped"]
-    newest = checkpoints.newest(run).checkpoint
-    assert newest is not None
-    assert newest.step == max(steps(run))
-
-
-@pytest.mark.train
-def test_a_request_before_training_leaves_without_a_step(tmp_path: Path):
-    """There is nothing to save, and nothing is done that nobody wants."""
-    run = trained.run_dir(tmp_path / "run", tiny.plan(), ROWS)
-    run.stop_request.touch()
-    trained.train(run, code=85)
-
     assert steps(run) == []
 
 

@@ -26,7 +26,9 @@ def seen(run: RunDir, name: str) -> list[dict[str, Any]]:
     return [event for event in events.read(run.events) if event["event"] == name]
 
 
-def started(tmp_path: Path, case: str = "tests.worker.storage_cases:slow_rank", *, ranks: int = 1) -> tuple[RunDir, warm.Job]:
+def started(
+    tmp_path: Path, case: str = "tests.worker.storage_cases:slow_rank", *, ranks: int = 1
+) -> tuple[RunDir, warm.Job]:
     """A run that has committed its first checkpoint, and goes on slowly enough to be disturbed."""
     plan = tiny.plan(peft=tiny.LORA, epochs=25.0, save_steps=10, keep=3, world_size=ranks)
     run = trained.run_dir(tmp_path / "run", plan, ROWS)
