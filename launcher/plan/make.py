@@ -103,7 +103,7 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
             recipe, training=training, method=method, batch_size=sizes.global_size, chat_template=facts.chat_template
         ),
         restart=parts.restart(recipe.launch, recipe.training),
-        hang_limit_s=None if recipe.launch.hang_limit_s == "auto" else recipe.launch.hang_limit_s,
+        hang_limit_s=recipe.launch.hang_limit_s,
     )
 
 

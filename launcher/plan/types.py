@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of plan.json; it rises when an older launcher would misread a newer plan."""
 
 Method = Literal["full", "lora", "qlora"]

@@ -7,8 +7,6 @@ from pydantic import Field
 from launcher.recipe.patterns import ACCOUNT, PROJECT, REPOSITORY, TIME_LIMIT
 from launcher.recipe.section import Section
 
-Auto = Literal["auto"]
-
 
 class Sharding(Section):
     """How model, gradients and optimizer are spread over the ranks."""
@@ -96,9 +94,9 @@ class Launch(Section):
     max_requeues: int = Field(10, ge=0, le=1000)
     """How often a run may start again by itself: after a fault of the machine anywhere, after preemption on a cluster."""
 
-    hang_limit_s: int | Auto = Field("auto", ge=5, le=604_800)
+    hang_limit_s: int | None = Field(None, ge=5, le=604_800)
     """Seconds a rank may stand still within a step before the run counts as hung; ten times that for saving and evaluating,
-    thirty times until the second step. `auto`: a minute, or five times what 99 of 100 steps took, whichever is more."""
+    thirty times until the second step. Default: a minute, or five times what 99 of 100 steps took, whichever is more."""
 
 
 class PushToHub(Section):

@@ -44,7 +44,7 @@ def test_a_queued_run_is_listed(run_dir, capsys):
     assert main(["status"]) == 0
     assert (
         capsys.readouterr().out
-        == "RUN   WHERE  STATE   STEP  LOSS  HELD-OUT  ETA\ndemo  local  queued     -     -  -         -\n"
+        == "RUN   WHERE  STATE   STEP  LOSS  HELD-OUT  ETA  GOODPUT\ndemo  local  queued     -     -  -         -    -\n"
     )
     assert main(["status", str(run_dir.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "queued"

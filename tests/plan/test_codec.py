@@ -83,7 +83,7 @@ def test_every_field_changes_the_digest(tmp_path):
         ("", "not JSON"),
         ("[]", "schema None"),
         ('{"schema": 99}', "schema 99, this launcher reads 2"),
-        ('{"schema": 2}', "damaged"),
+        ('{"schema": 3}', "damaged"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_sentence(text, says):

@@ -117,4 +117,3 @@ def test_epochs_do_not_count_when_steps_are_given(tmp_path):
     """`max_steps` overrides them, so changing them changes nothing."""
     steps = "training.max_steps=5"
     assert identity(tmp_path, steps, "training.num_train_epochs=9") == identity(tmp_path, steps)
-

@@ -112,6 +112,7 @@ EFFECTIVE = {
     "checkpoint.save_steps": "5",
     "checkpoint.save_total_limit": "1",
     "checkpoint.keep_best": "eval_faq_loss",
+    "checkpoint.keep_every": "10",
     "evaluation.eval_steps": "5",
     "evaluation.per_device_eval_batch_size": "2",
     "evaluation.generate": "[{dataset: held_out, metrics: [chrf], max_new_tokens: 5, max_rows: 2, batch_size: 1}]",
@@ -125,6 +126,7 @@ EFFECTIVE = {
     "launch.gpus_per_node": "1",
     "launch.max_requeues": "3",
     "launch.time_limit": "'12:00:00'",
+    "launch.hang_limit_s": "120",
 }
 # Keys of hub datasets; for files they are refused (tests/plan/test_facts.py).
 HUB_ONLY = {f"data.datasets.sums.{name}" for name in ("name", "split", "data_files", "revision")}

@@ -14,7 +14,11 @@ FILES = (("model.safetensors", 40), ("sub/rng_0.pth", 3))
 
 def sealed(step, files):
     """A manifest as an independent program would write it: JSON of one space, its sha256 as the last key."""
-    body = {"schema": 2, "step": step, "files": {name: {"size": size, "sha256": hashlib.sha256(b"x" * size).hexdigest()} for name, size in files}}
+    body = {
+        "schema": 2,
+        "step": step,
+        "files": {name: {"size": size, "sha256": hashlib.sha256(b"x" * size).hexdigest()} for name, size in files},
+    }
     digest = hashlib.sha256((json.dumps(body, indent=1) + "\n").encode()).hexdigest()
     return json.dumps({**body, "sha256": digest}, indent=1) + "\n"
 

@@ -247,7 +247,7 @@ def plan(
         **(trainer or {}),
     }
     return Plan(
-        schema=2,
+        schema=3,
         launcher_version="0.1.0",
         name="tiny",
         task="sft",

@@ -14,7 +14,6 @@ from launcher.runs.paths import RunDir
 from tests.support import tiny, trained, warm
 
 ROWS = tiny.messages(30)
-LONG = {"epochs": 400.0, "save_steps": 100000}
 
 
 def steps(run: RunDir) -> list[int]:
