@@ -82,7 +82,7 @@ def test_every_field_changes_the_digest(tmp_path):
     [
         ("", "not JSON"),
         ("[]", "schema None"),
-        ('{"schema": 99}', "schema 99, this launcher reads 2"),
+        ('{"schema": 99}', "schema 99, this launcher reads 3"),
         ('{"schema": 3}', "damaged"),
     ],
 )
