@@ -1,11 +1,16 @@
-"""What every test sees: one thread per process, no hub, and the warm server ended with the session."""
+"""What every test sees: one thread per process, no hub, signals as a terminal gives them, and the warm server ended with the session."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERIMENTAL_SILENCE="1")
+
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):  # `nohup` and background jobs have them ignored
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
