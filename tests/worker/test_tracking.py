@@ -4,6 +4,7 @@ import contextlib
 import socket
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -172,6 +173,7 @@ def killed_and_continued(root, tracker, kills, *, wait_for=None, settled_s=0.0):
         env = {"LAUNCHER_ATTEMPT": str(attempt), "WANDB_MODE": "offline"}
         killed = warm.run(TRACKING + "killed_rank", args, torchrun=True, env=env)
         assert killed.codes == (-9,), run.rank_log(attempt, 0).read_text()[-2000:]
+        time.sleep(1.0)  # TensorBoard reads its files by second, then by pid as text: 10003 before 9993
     ended = trained.start(run, attempt=len(kills) + 1, env={"WANDB_MODE": "offline"}).wait()
     assert ended.codes == (0,), run.rank_log(len(kills) + 1, 0).read_text()[-2000:]
     assert warnings(run) == []
