@@ -12,7 +12,7 @@ demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (
 test: $(VENV)/.dev ## Pass the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: the whole demo, GSM8K, a run's life by the command line, the wheel
+test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: whole runs by the command line, real disks, hangs, the demo, the wheel
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.dev ## Style, types, import contracts

@@ -16,6 +16,8 @@ from launcher.runs.paths import RunDir
 from tests.executors import stages
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 FAULTS = Path(__file__).parent / "faulty"
 DIES = "os.kill(os.getpid(), 9)"
 WELL = "note(0, 0, 'finished')"

@@ -17,7 +17,7 @@ from launcher.runs.stopping import SIGNALS
 from tests.support import tiny
 from tests.support.until import until
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 RECIPE = """
 schema: 1

@@ -54,7 +54,18 @@ def _run_tests(paths: tuple[str, ...], seed: int, trials: range) -> Outcome:
     for _ in trials:
         with tempfile.TemporaryDirectory(prefix="faults-tests-") as folder:
             report = Path(folder) / "report.xml"
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *paths]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-m",
+                "not faults",
+                "-p",
+                "no:cacheprovider",
+                f"--junit-xml={report}",
+                *paths,
+            ]
             ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             if not report.is_file():
                 outcome.fail(f"pytest {' '.join(paths)}: {ended.stdout[-300:]}{ended.stderr[-300:]}")

@@ -64,6 +64,7 @@ def plan(**changes: Any) -> Any:
 
 
 @pytest.mark.train
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_training_evaluation_and_saving_are_timed_apart(tmp_path: Path, ranks: int):
     """Steps take at least what was put into them, and all parts together no more time than there was between two events."""
@@ -89,6 +90,7 @@ def test_training_evaluation_and_saving_are_timed_apart(tmp_path: Path, ranks: i
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_a_killed_run_that_goes_on_counts_each_step_once(tmp_path: Path):
     """Killed after step 9, gone on from 8: twelve steps, one of them lost."""
     run = trained.run_dir(tmp_path / "run", tiny.plan(max_steps=12, save_steps=4), tiny.messages(60))

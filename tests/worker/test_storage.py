@@ -17,7 +17,7 @@ from tests.support import disks, tiny, trained, warm
 from tests.support.disks import Disk
 from tests.support.until import until
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 ROWS = tiny.messages(30)
 
