@@ -137,7 +137,9 @@ def _rank_failed(run_dir: RunDir, attempt: int, note: ExitNote, plan: Plan) -> L
         return RunFailed(message, hint=split.advice(plan, names.typed(run_dir)))
     said = note.error or note.cause
     # Of a hang or a number that is not finite, the ranks agree on one account, which names the rank itself.
-    message = (said if note.cause in _NAME_THE_RANK else f"rank {note.who} failed: {said}") + _evidence(log)
+    message = said if note.cause in _NAME_THE_RANK else f"rank {note.who} failed: {said}"
+    # Where a person has to put something right, the sentence says what; the trace of how it was met says less.
+    message += f"\nlog:   {names.short(log)}" if note.cause in _KINDS else _evidence(log)
     return _KINDS.get(note.cause, RunFailed)(message, hint=_with_command(run_dir, note.hint, look))
 
 

@@ -26,7 +26,7 @@ _PREPARE_CODES: dict[Cause, int] = {
     "data": Exit.USAGE,
     "environment": Exit.ENVIRONMENT,
 }
-_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 _TORCH_WRITER = ("unexpected pos", "pytorchstreamwriter failed", "inline_container")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
@@ -87,7 +87,8 @@ def ending_of(error: BaseException, written_to: Path) -> Ending:
     """
     if isinstance(error, Stopped):
         return Ending("stopped")
-    if refused := _refused_by_disk(error, written_to):
+    known = isinstance(error, RankFailed)  # what it was raised from says less
+    if not known and (refused := _refused_by_disk(error, written_to)):
         return refused
     if isinstance(error, LauncherError):
         return Ending(_cause(error), error.message, error.hint)
@@ -104,7 +105,7 @@ def _refused_by_disk(error: BaseException, written_to: Path) -> Ending | None:
     if full := disk_full(error, written_to):
         hint = f"free space under {written_to}, then run again"
         return Ending("disk_full", f"the disk is full: {line(full)}", hint)
-    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+    if isinstance(error, OSError) and error.errno in FORBIDDEN:
         hint = "make it writable, or name another folder (`--runs`, LAUNCHER_CACHE)"
         return Ending("environment", f"{error.filename}: {(error.strerror or '').lower()}", hint)
     return None

@@ -30,7 +30,9 @@ _PROC = Path("/proc")
 _LONGEST_LOOK_S = 0.5
 _LOOKS_PER_LIMIT = 20
 _SECONDS_BETWEEN_FENCE_LOOKS = 2.0
-_SECONDS_TO_SHOW_STACKS = 2.0
+_SECONDS_TO_SHOW_STACKS = 5.0
+_ONE_PER_PROCESS = "Current thread"
+"""faulthandler marks one thread of each process so: the one that took the signal."""
 _NOWHERE = Beat("start", 0, 0, 0)
 
 _started: list[subprocess.Popen[bytes]] = []
@@ -123,10 +125,7 @@ class Monitor:
 
     def _show_stacks(self) -> None:
         for rank in self.ranks.values():
-            for pid in rank.family():
-                if _answers(pid):
-                    _send([pid], beats.SHOW_STACK)
-                    _send([pid], signal.SIGCONT)  # a stopped process answers only when it goes on
+            rank.ask_for_stacks()
         deadline = time.monotonic() + _SECONDS_TO_SHOW_STACKS
         while time.monotonic() < deadline and not all(rank.collect_stacks() for rank in self.ranks.values()):
             time.sleep(0.05)
@@ -177,6 +176,7 @@ class _Rank:
         self._watched: Watched | None = None
         self._beat: Beat | None = None
         self._stacks = ""
+        self._asked = 0
 
     @property
     def pid(self) -> int | None:
@@ -235,11 +235,18 @@ class _Rank:
             with contextlib.suppress(OSError):
                 yield from map(int, (task / "children").read_text().split())
 
+    def ask_for_stacks(self) -> None:
+        """Have it and its data loaders write them."""
+        asked = [pid for pid in self.family() if _answers(pid)]
+        self._asked += len(asked)
+        _send(asked, beats.SHOW_STACK)
+        _send(asked, signal.SIGCONT)  # a stopped process answers only when it goes on
+
     def collect_stacks(self) -> bool:
-        """Take what it has written; False while it has written nothing."""
+        """Take what was written; False while a process that was asked has not answered."""
         if self._watched is not None:
             self._stacks += self._watched.new_stacks()
-        return bool(self._stacks) or self._watched is None
+        return self._stacks.count(_ONE_PER_PROCESS) >= self._asked
 
     def standing(self, state: str, channel: str) -> Standing:
         return Standing(self.number, self._beat, self.waited_s, state, channel, self._stacks)

@@ -13,8 +13,8 @@ from launcher.errors import RunFailed
 from launcher.plan.model_files import fingerprint
 from launcher.runs import changes, events, names, record
 from launcher.runs.checkpoints import Checkpoint
-from launcher.worker.choosing import choose
 from launcher.worker.job import Job
+from launcher.worker.newest_checkpoint import choose
 from launcher.worker.trainer import Trainer
 
 _ROWS_FOLLOW = (

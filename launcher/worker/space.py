@@ -8,8 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.runs.attempts import Cause
 from launcher.text import gib
-from launcher.worker.faults import disk_full
+from launcher.worker.faults import FORBIDDEN, disk_full
 
 _MARGIN = 1.2
 """A checkpoint may be larger than the last one: the log of all steps grows."""
@@ -31,11 +32,11 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why something could not be saved: one sentence, and the mount it is about."""
+    """Why something could not be saved: one sentence, the mount it is about, and what it means for a run that ends with it."""
 
     sentence: str
     mount: str
-    error: BaseException
+    cause: Cause = "infrastructure"
 
 
 def trouble(error: BaseException, folder: Path) -> Trouble | None:
@@ -46,10 +47,11 @@ def trouble(error: BaseException, folder: Path) -> Trouble | None:
         folder: where it was being written.
     """
     mount = mount_of(folder)
-    if full := disk_full(error, folder):
-        return Trouble(_no_space(mount), mount, full)
+    if disk_full(error, folder):
+        return Trouble(_no_space(mount), mount, "disk_full")
     if isinstance(error, OSError) and error.errno in _REFUSALS:
-        return Trouble(f"{mount} {_REFUSALS[error.errno]}: {error.filename or folder}", mount, error)
+        cause: Cause = "environment" if error.errno in FORBIDDEN else "infrastructure"
+        return Trouble(f"{mount} {_REFUSALS[error.errno]}: {error.filename or folder}", mount, cause)
     return None
 
 
@@ -95,7 +97,7 @@ class Reserve:
         mount = mount_of(self._path.parent)
         if facts.f_files and facts.f_favail < files + _FILES:
             sentence = f"{mount} has {facts.f_favail:,} inodes left, the next checkpoint needs about {files + _FILES}"
-            return Trouble(sentence, mount, OSError(errno.ENOSPC, sentence))
+            return Trouble(sentence, mount, "disk_full")
         try:
             _allocate(self._path, wanted)
         except OSError as error:
@@ -103,7 +105,7 @@ class Reserve:
             if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS) and facts.f_bavail * facts.f_frsize >= wanted:
                 return None
             free = gib(facts.f_bavail * facts.f_frsize)
-            return Trouble(f"{mount} has {free} free, the next checkpoint needs {gib(wanted)}", mount, error)
+            return Trouble(f"{mount} has {free} free, the next checkpoint needs {gib(wanted)}", mount, "disk_full")
         return None
 
 

@@ -154,7 +154,7 @@ class CheckpointStore:
             self._confirm_and_publish(step, blocked_s)
         except (OSError, Unconfirmed) as error:
             self.check_fence()  # a newer attempt sweeps what this one was writing
-            found = trouble(error, self.staging) or Trouble(str(error), str(self.run_dir.checkpoints), error)
+            found = trouble(error, self.staging) or Trouble(str(error), str(self.run_dir.checkpoints))
             self.abandon(step, found)
             self._acks.refuse(step, found.sentence)
             return found

@@ -2,14 +2,14 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from launcher.runs.paths import RunDir
-from tests.support import tiny
+from tests.support import project, tiny
+from tests.support.project import launcher
 
 pytestmark = pytest.mark.train
 
@@ -31,9 +31,7 @@ class Shop:
     said: dict[str, subprocess.CompletedProcess]
 
     def type(self, *words: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "launcher", *words], cwd=self.folder, capture_output=True, text=True, timeout=180, check=False
-        )  # fmt: skip
+        return launcher(*words, cwd=self.folder)
 
     @property
     def run_dir(self) -> RunDir:
@@ -43,10 +41,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
-    tiny.model(folder / "model")
-    tiny.jsonl(folder / "sums.jsonl", tiny.words(40))
-    (folder / "sums.yaml").write_text(RECIPE)
-    made = Shop(folder, {})
+    made = Shop(project.made(folder, RECIPE, rows=40), {})
     for name, words in {
         "first": ["prepare", "sums.yaml"],
         "again": ["prepare", "sums.yaml", "--json"],

@@ -15,7 +15,8 @@ import pytest
 from launcher.executors import processes
 from launcher.runs import checkpoints, events, record
 from launcher.runs.paths import RunDir
-from tests.support import tiny
+from tests.support import project
+from tests.support.project import begun, launcher
 from tests.support.until import until
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
@@ -38,20 +39,6 @@ def _threads_that_yield():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         yield
-
-
-def launcher(*arguments, cwd, **more):
-    """Run the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=180, check=False, **more
-    )  # fmt: skip
-
-
-def begun(*arguments, cwd):
-    """The command, still running."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "launcher", *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
 
 
 def steps(run_dir, attempt):
@@ -146,9 +133,7 @@ def _finish(life, elsewhere):
 @pytest.fixture(scope="module")
 def life(tmp_path_factory):
     folder = tmp_path_factory.mktemp("life") / "project"
-    tiny.model(folder / "model")
-    tiny.jsonl(folder / "sums.jsonl", tiny.words(60))
-    (folder / "sums.yaml").write_text(RECIPE)
+    project.made(folder, RECIPE, rows=60)
     seen = Life(folder, RunDir(folder / "runs" / "sums"))
     _kill_agent(seen)
     _kill_launcher(seen)
@@ -242,7 +227,7 @@ DISK = """
 set -e
 mount -t tmpfs -o size=2m none {disk}
 cp -r {copy} {disk}/full
-head -c 900k /dev/zero > {disk}/other
+cat /dev/zero > {disk}/other 2> /dev/null || truncate -s -200k {disk}/other
 set +e
 {launcher} run {disk}/full
 echo "code $?"

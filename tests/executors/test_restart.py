@@ -1,10 +1,7 @@
 """What follows an attempt that failed: another one where that can help, by the real command and by small scripts."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +11,7 @@ from launcher.executors import local
 from launcher.runs import attempts, checkpoints, events, record, state
 from launcher.runs.paths import RunDir
 from tests.executors import stages
-from tests.support import tiny
+from tests.support.project import launcher, made
 
 pytestmark = pytest.mark.slow
 
@@ -174,24 +171,19 @@ checkpoint: {save_steps: 4}
 """
 
 
-def launcher(*arguments, cwd, fault="none:0:*"):
+def struck(*arguments, cwd, fault="none:0:*"):
     """Run the command to its end; `fault` strikes its ranks, which write down the rows they train."""
     rows = Path(cwd) / f"{arguments[1]}.rows"
     injected = {"FAULT": fault, "PYTHONPATH": str(FAULTS), "LEDGER": str(rows)}
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **injected},
-    )  # fmt: skip
+    return launcher(*arguments, cwd=cwd, env={"OMP_WAIT_POLICY": "PASSIVE", **injected})
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A recipe whose data is ready; each test takes a copy of the run."""
     folder = tmp_path_factory.mktemp("restart")
-    tiny.model(folder / "model")
-    tiny.jsonl(folder / "sums.jsonl", tiny.words(40))
-    (folder / "sums.yaml").write_text(RECIPE)
-    done = launcher("prepare", "sums.yaml", cwd=folder)
+    made(folder, RECIPE, rows=40)
+    done = struck("prepare", "sums.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -216,7 +208,7 @@ def ledger(run_dir, step):
 def whole(project):
     """The run that nothing disturbed."""
     run_dir = copied(project, "whole")
-    done = launcher("run", "whole", cwd=project)
+    done = struck("run", "whole", cwd=project)
     assert done.returncode == 0, done.stderr
     return losses(run_dir)
 
@@ -225,7 +217,7 @@ def whole(project):
 def test_a_run_whose_rank_is_killed_goes_on_by_itself_to_the_same_losses(project, whole):
     """SIGKILL in step 7, with step 4 saved: nobody has to type anything."""
     run_dir = copied(project, "killed")
-    done = launcher("run", "killed", cwd=project, fault="kill:6:2")  # preparing was attempt 1
+    done = struck("run", "killed", cwd=project, fault="kill:6:2")  # preparing was attempt 1
     assert done.returncode == 0, done.stderr
     assert "attempt 2 failed: rank 0 was ended by SIGKILL" in done.stderr
     assert "trying again in 1 s (attempt 3, from checkpoint-4)" in done.stderr
@@ -239,7 +231,7 @@ def test_a_run_whose_rank_is_killed_goes_on_by_itself_to_the_same_losses(project
 def test_a_rank_that_dies_at_once_each_time_ends_the_run_after_three_attempts(project):
     """No circle: 93, what was seen each time, and one command to look closer."""
     run_dir = copied(project, "circle")
-    done = launcher("run", "circle", cwd=project, fault="kill:start:*")
+    done = struck("run", "circle", cwd=project, fault="kill:start:*")
     assert done.returncode == 93
     assert "error: no progress in 3 attempts in a row, the last one: rank 0 was ended by SIGKILL" in done.stderr
     for number in (2, 3, 4):
@@ -254,7 +246,7 @@ def test_a_rank_that_dies_at_once_each_time_ends_the_run_after_three_attempts(pr
 def test_a_bug_is_met_once(project):
     """It would be there the second time too; 6, as for any failed run."""
     run_dir = copied(project, "bug")
-    done = launcher("run", "bug", cwd=project, fault="code:6:*")
+    done = struck("run", "bug", cwd=project, fault="code:6:*")
     assert done.returncode == 6
     assert "error: rank 0 failed: KeyError: 'a bug'" in done.stderr
     assert "trying again" not in done.stderr
@@ -267,7 +259,7 @@ def test_a_bug_is_met_once(project):
 def test_a_run_out_of_memory_says_what_to_type_and_that_line_goes_on(project, whole):
     """The rows are named, the line is typed as it stands, and each step takes the rows that it would have taken."""
     run_dir = copied(project, "large")
-    done = launcher("run", "large", cwd=project, fault="memory-2:6:*")
+    done = struck("run", "large", cwd=project, fault="memory-2:6:*")
     assert done.returncode == 6
     assert "error: rank 0 ran out of memory: RuntimeError: " in done.stderr
     assert "batch: step 7, pass 1 of 1: 4 rows, " in done.stderr
@@ -275,7 +267,7 @@ def test_a_run_out_of_memory_says_what_to_type_and_that_line_goes_on(project, wh
     line = next(each for each in done.stderr.split("`") if each.startswith("launcher run large --set"))
     assert line == "launcher run large --set training.per_device_train_batch_size=2"
 
-    done = launcher(*line.split()[1:], cwd=project, fault="memory-2:6:*")
+    done = struck(*line.split()[1:], cwd=project, fault="memory-2:6:*")
     assert done.returncode == 0, done.stderr
     assert "2 rows at a time, 2 passes per step, not the recipe's 4 at a time" in done.stderr
     assert losses(run_dir) == pytest.approx(whole, abs=1e-6)
@@ -289,7 +281,7 @@ def test_halve_does_that_by_itself(project, whole):
     """Nobody types anything; what was changed is on record, and the result is that of the undisturbed run."""
     run_dir = copied(project, "halved")
     stages.replan(run_dir, restart=stages.RestartPlan(max_requeues=0, on_oom="halve"))
-    done = launcher("run", "halved", cwd=project, fault="memory-2:6:*")
+    done = struck("run", "halved", cwd=project, fault="memory-2:6:*")
     assert done.returncode == 0, done.stderr
     assert "attempt 2 failed: rank 0 ran out of memory" in done.stderr
     assert "from now on 2 rows at a time, 2 passes per step" in done.stderr

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from launcher.executors import processes
 from launcher.runs import attempts, checkpoints, events, record
 from launcher.runs.paths import RunDir
 from launcher.runs.stopping import SIGNALS
-from tests.support import tiny
+from tests.support.project import begun, made
 from tests.support.until import until
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
@@ -52,14 +51,10 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.run_dir = folder, RunDir(folder / "runs" / "sums")
-        tiny.model(folder / "model")
-        tiny.jsonl(folder / "sums.jsonl", tiny.words(60))
-        (folder / "sums.yaml").write_text(RECIPE)
+        made(folder, RECIPE, rows=60)
 
     def begin(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "launcher", "run", "sums.yaml"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.folder, text=True, **pipes)
+        return begun("run", "sums.yaml", cwd=self.folder)
 
     def alive(self) -> dict[int, list[str]]:
         """Processes of the run, with the words of their command."""
@@ -86,7 +81,7 @@ class Project:
         assert process.poll() is None, process.communicate()
 
     def ended(self, process: subprocess.Popen[str], attempt: int) -> Seen:
-        said, _ = process.communicate(timeout=120)
+        said = "".join(process.communicate(timeout=120))
         assert "Traceback" not in said, said
         until_gone = time.monotonic() + 10
         while (left := self.alive()) and time.monotonic() < until_gone:

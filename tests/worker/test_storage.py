@@ -56,6 +56,36 @@ def disturbed(
         return run, disk.path
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_stop_whose_save_finds_no_space_says_so_on_every_rank(tmp_path: Path, ranks: int):
+    """It is no saved stop, 85, and no fault that another attempt would mend; what was saved before is there."""
+    with disks.mounted(tmp_path / "run" / "checkpoints", "size=6m") as disk:
+        run, job = started(tmp_path, ranks=ranks)
+        disk.fill()
+        until(lambda: seen(run, "save_failed"), seconds=25)
+        run.stop_request.touch()
+        assert set(job.wait().codes) == {86}
+        step = seen(run, "stop")[0]["step"]
+        for rank in range(ranks):
+            note = trained.note(run, rank)
+            assert note["cause"] == "disk_full"
+            assert note["error"].startswith(f"stopped at step {step}, which could not be saved: {disk.path} is full (")
+        newest = checkpoints.newest(run).checkpoint
+        assert newest is not None
+        assert note["hint"] == f"put that right; the same command goes on from {newest.path.name}"
+
+
+def test_a_stop_finds_the_space_that_was_held_for_it(tmp_path: Path):
+    """Others have taken all that was free since the last save."""
+    with disks.mounted(tmp_path / "run" / "checkpoints", "size=6m") as disk:
+        run, job = started(tmp_path)
+        until((run.staged(1) / "reserve").exists, seconds=25)
+        disk.fill()
+        run.stop_request.touch()
+        assert job.wait().codes == (85,)
+        assert checkpoints.newest(run).checkpoint.step == seen(run, "stop")[0]["step"]
+
+
 def removed(name: str) -> Callable[[Disk], None]:
     return lambda disk: shutil.rmtree(disk.path / name) if (disk.path / name).is_dir() else (disk.path / name).unlink()
 

@@ -54,6 +54,20 @@ def monitors(run: RunDir) -> list[int]:
     return found
 
 
+def stopped(run: RunDir, job: warm.Job) -> list[int]:
+    """SIGSTOP of all ranks and their monitor in the midst of training; returns their pids."""
+    wait_until(lambda: last_step(run) >= 3)
+    everyone = [*monitors(run), *job.pids]
+    assert len(everyone) == 3
+    send(everyone, signal.SIGSTOP)
+    return everyone
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
 def hang(run: RunDir) -> dict[str, Any]:
     (found,) = [event for event in events.read(run.events) if event["event"] == "hang"]
     return found
@@ -113,7 +127,6 @@ def test_a_sleeping_data_loader_is_found_and_named(tmp_path: Path):
 
 @pytest.mark.train
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="now and then the loader's own stack is missing; the rank's is there")
 def test_a_data_loader_that_sleeps_in_its_own_process_shows_its_stack(tmp_path: Path):
     """The rank only waits for a queue; what a person needs is where the worker is."""
     run = run_dir(tmp_path, trainer={"dataloader_num_workers": 1, "dataloader_prefetch_factor": 2})
@@ -163,14 +176,9 @@ def test_a_machine_that_slept_has_not_hung(tmp_path: Path):
     """Ranks and monitor stood still together for longer than the limit: that time counts for nobody."""
     run = run_dir(tmp_path)
     job = trained.start(run, ranks=2)
-    wait_until(lambda: last_step(run) >= 3)
-    everyone = [*monitors(run), *job.pids]
-    assert len(everyone) == 3
-    for pid in everyone:
-        os.kill(pid, signal.SIGSTOP)
+    everyone = stopped(run, job)
     time.sleep(LIMIT_S + 3)
-    for pid in everyone:
-        os.kill(pid, signal.SIGCONT)
+    send(everyone, signal.SIGCONT)
     before = last_step(run)
     wait_until(lambda: last_step(run) > before + 3)
     run.stop_request.touch()
@@ -185,14 +193,10 @@ def test_a_paused_attempt_that_wakes_up_beside_a_newer_one_is_ended(tmp_path: Pa
     """It may not go on: the newer attempt writes to the same directory."""
     run = run_dir(tmp_path)
     job = trained.start(run, ranks=2)
-    wait_until(lambda: last_step(run) >= 3)
-    everyone = [*monitors(run), *job.pids]
-    for pid in everyone:
-        os.kill(pid, signal.SIGSTOP)
+    everyone = stopped(run, job)
     run.attempt(2).mkdir()
     time.sleep(2)
-    for pid in everyone:
-        os.kill(pid, signal.SIGCONT)
+    send(everyone, signal.SIGCONT)
 
     assert job.wait().codes == (-9, -9)
     assert checkpoints.folders(run) == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from datasets import load_from_disk
 from transformers import AutoTokenizer, set_seed
 from trl import SFTConfig
@@ -14,13 +15,14 @@ from launcher.runs import checkpoints, events
 from launcher.runs.files import sync
 from launcher.worker import evaluate, memory, resume, tracking
 from launcher.worker.beats import beat
-from launcher.worker.boundary import Boundary, agreed, leave_if_asked
+from launcher.worker.boundary import Boundary, leave_if_asked
 from launcher.worker.callbacks import CheckWrapper, Events, StepClock
-from launcher.worker.faults import Stopped
+from launcher.worker.faults import RankFailed, Stopped
 from launcher.worker.finite import Finite
 from launcher.worker.job import Job
 from launcher.worker.loss_watch import LossWatch
 from launcher.worker.model import load_model, peft_config
+from launcher.worker.space import Trouble, trouble
 from launcher.worker.stop import StopRequest
 from launcher.worker.store import CheckpointStore
 from launcher.worker.stragglers import Stragglers
@@ -99,11 +101,25 @@ def check_world(job: Job, args: SFTConfig) -> None:
 
 
 def save_result(job: Job, trainer: Trainer, rank: int) -> None:
-    """Write the model (or the adapter) and its tokenizer aside, then put them where the result belongs."""
+    """Write the model (or the adapter) and its tokenizer aside, then put them where the result belongs.
+
+    Raises:
+        RankFailed: storage refuses.
+    """
     beat("save")
     trainer.store.settle()
     trainer.store.release()
     draft = job.run_dir.model_draft(trainer.store.attempt)
+    try:
+        _write_result(job, trainer, rank, draft)
+    except Exception as error:
+        why = trouble(error, job.run_dir.root)
+        if why is None:
+            raise
+        raise RankFailed(why.cause, f"the result could not be written: {why.sentence}", hint=_goes_on(job)) from None
+
+
+def _write_result(job: Job, trainer: Trainer, rank: int, draft: Path) -> None:
     trainer.save_model(str(draft))
     if rank == 0:
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle; the plan says the same
@@ -119,14 +135,28 @@ def end(job: Job, trainer: Trainer, rank: int, state: str) -> None:
     """Say how it ended, and leave only when all ranks have come this far: torchrun ends the others with the first.
 
     Raises:
-        OSError: the run was to stop, and its last step could not be saved.
+        RankFailed: the run was to stop, and its last step could not be saved.
     """
     beat("leave")
-    unsaved = trainer.store.settle()
-    if state == "stopped" and agreed(trainer.args, float(unsaved is not None))[0]:
-        raise unsaved.error if unsaved else RunFailed("another rank could not save its part")
+    unsaved = [each for each in gather_object([trainer.store.settle()]) if each is not None]
+    if state == "stopped" and unsaved:
+        raise _unsaved(job, trainer, unsaved[0])
     if rank == 0:
         events.append(job.run_dir.events, "end", step=trainer.state.global_step, state=state, error=None)
         trainer.store.sweep()
     trainer.accelerator.wait_for_everyone()
     trainer.end()
+
+
+def _unsaved(job: Job, trainer: Trainer, why: Trouble) -> RankFailed:
+    """The error of a stop whose save failed: the same on all ranks."""
+    return RankFailed(
+        why.cause,
+        f"stopped at step {trainer.state.global_step}, which could not be saved: {why.sentence}",
+        hint=_goes_on(job),
+    )
+
+
+def _goes_on(job: Job) -> str:
+    newest = checkpoints.newest(job.run_dir, contents=False).checkpoint
+    return f"put that right; the same command goes on from {newest.path.name if newest else 'step 0'}"
