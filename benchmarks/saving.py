@@ -6,6 +6,8 @@ One recipe, prepared once: `launcher run` trains it with everything switched on 
 step, events, committed checkpoints), and a plain TRL script trains the same rows with the same arguments under the same
 torchrun. A step is the median time from one logged step to the next in which nothing is saved. A save of plain TRL is
 the time in `_save_checkpoint`; ours is `blocked_s` of the commit event, and `seconds` until the checkpoint counts.
+Two runs differ by more than what is looked for, so the added work is also timed by itself, inside a rank: all callbacks
+and beats of ours between two steps, as a share of the step.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,20 +51,26 @@ def main() -> int:
     arguments.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks (default 1 2)")
     arguments.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the result")
     arguments.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    arguments.add_argument("--added", nargs=2, help=argparse.SUPPRESS)
     args = arguments.parse_args()
     if args.plain:
         plain(*map(Path, args.plain))
+        return 0
+    if args.added:
+        added(*map(Path, args.added))
         return 0
     lines = []
     for ranks in args.ranks:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             _inputs(folder)
-            found: dict[str, list[dict[str, float]]] = {"plain TRL": [], "launcher": []}
+            found: dict[str, list[dict[str, Any]]] = {"plain TRL": [], "launcher": []}
             for number in range(args.n):
                 found["launcher"].append(_ours(folder, ranks, number))
                 found["plain TRL"].append(_theirs(folder, ranks, number))
             lines += [*_table(found, ranks), ""]
+            if ranks == 1:
+                lines += [_added(folder), ""]
     page.write(args.out, "saving", [*_preface(args.n), *lines])
     return 0
 
@@ -77,7 +86,7 @@ def _inputs(folder: Path) -> None:
     (folder / "bench.yaml").write_text(RECIPE, encoding="utf-8")
 
 
-def _ours(folder: Path, ranks: int, number: int) -> dict[str, float]:
+def _ours(folder: Path, ranks: int, number: int) -> dict[str, Any]:
     runs = folder / f"runs-{number}"
     _run([sys.executable, "-m", "launcher", "run", "bench.yaml", "--runs", str(runs), "--gpus", "none",
           "--set", f"launch.processes={ranks}"], folder)  # fmt: skip
@@ -86,7 +95,7 @@ def _ours(folder: Path, ranks: int, number: int) -> dict[str, float]:
     steps = [(event["step"], event["time"]) for event in events if event["event"] == "step"]
     commits = [event for event in events if event["event"] == "commit"]
     return {
-        "step_s": _step(steps),
+        "steps_s": _steps(steps),
         "total_s": steps[-1][1] - steps[0][1],
         "blocked_s": statistics.median(event["blocked_s"] for event in commits),
         "whole_s": statistics.median(event["seconds"] for event in commits),
@@ -95,24 +104,88 @@ def _ours(folder: Path, ranks: int, number: int) -> dict[str, float]:
     }
 
 
-def _theirs(folder: Path, ranks: int, number: int) -> dict[str, float]:
-    """The plain script on the rows that our run has prepared."""
-    out = folder / f"plain-{number}"
+def _theirs(folder: Path, ranks: int, number: int) -> dict[str, Any]:
+    """The plain script on the rows that our run has prepared, in the environment that our plan gives its ranks."""
+    out, run = folder / f"plain-{number}", folder / f"runs-{number}" / "bench"
+    (train,) = [job for job in json.loads((run / "plan.json").read_text())["jobs"] if job["stage"] == "train"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    _run([*torchrun, "-m", "benchmarks.saving", "--plain", str(folder / f"runs-{number}" / "bench"), str(out)], ROOT)
+    _run([*torchrun, "-m", "benchmarks.saving", "--plain", str(run), str(out)], ROOT, train["env"])
     return dict(json.loads((out / "result.json").read_text()))
 
 
-def _run(argv: list[str], cwd: Path) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+def _added(folder: Path) -> str:
+    runs, out = folder / "runs-added", folder / "added.json"
+    _run([sys.executable, "-m", "launcher", "prepare", "bench.yaml", "--runs", str(runs)], folder)
+    rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "LAUNCHER_ATTEMPT": "2"}
+    argv = [sys.executable, "-m", "benchmarks.saving", "--added", str(runs / "bench"), str(out)]
+    _run(argv, ROOT, {**rank, "OMP_NUM_THREADS": str(os.cpu_count())})
+    found = json.loads(out.read_text())
+    return (
+        f"Added to a step, timed in the rank: {found['callbacks_s'] * 1e3:.2f} ms in callbacks, "
+        f"{found['beats'] * found['beat_s'] * 1e3:.3f} ms in {found['beats']:.0f} beats; together "
+        f"{found['share']:.2%} of a step of {found['step_s']:.3f} s. The monitor beside it used {found['monitor_share']:.2%} of one core."
+    )
+
+
+def added(run: Path, out: Path) -> None:
+    """Train as a rank does, with a clock around every callback of ours that runs between two steps."""
+    import time
+
+    from launcher.worker import beats, boundary, callbacks, loss_watch, monitor
+    from launcher.worker import main as worker
+
+    spent = 0.0
+    events_of_a_step = ("on_step_begin", "on_pre_optimizer_step", "on_optimizer_step", "on_step_end", "on_log")
+
+    def timed(method: Any) -> Any:
+        def clocked(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
+            started = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                spent += time.perf_counter() - started
+
+        return clocked
+
+    for kind in (boundary.Boundary, callbacks.Events, callbacks.StepClock, loss_watch.LossWatch):
+        for name in events_of_a_step:
+            if name in vars(kind):
+                setattr(kind, name, timed(vars(kind)[name]))
+    started = time.monotonic()
+    code = worker.main(str(run), os.getppid())
+    assert code == 0, code
+    (watcher,) = monitor._started  # noqa: SLF001 - the process beside the rank
+    used = sum(map(int, Path(f"/proc/{watcher.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    wall = time.monotonic() - started
+    told = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    step_s = statistics.median(event["seconds"] for event in told if event["event"] == "step")
+    counted, before = 10_000, time.perf_counter()
+    for _ in range(counted):
+        beats.beat("data")
+    beat_s = (time.perf_counter() - before) / counted
+    per_step, passed = (
+        spent / STEPS,
+        8,
+    )  # data, data, forward, backward, update, agree, and two of logging and the next step
+    out.write_text(
+        json.dumps({
+            "callbacks_s": per_step, "beats": passed, "beat_s": beat_s, "step_s": step_s,
+            "share": (per_step + passed * beat_s) / step_s, "monitor_share": used / os.sysconf("SC_CLK_TCK") / wall,
+        })
+    )  # fmt: skip
+
+
+def _run(argv: list[str], cwd: Path, threads: Mapping[str, str] | None = None) -> None:
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(threads or {})}
     env["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-def _step(steps: list[tuple[int, float]]) -> float:
-    """Median seconds between logged steps with no save between them; the first five warm up."""
-    return statistics.median(b[1] - a[1] for a, b in pairwise(steps) if a[0] > 5 and a[0] % SAVE_STEPS)
+def _steps(steps: list[tuple[int, float]]) -> list[float]:
+    """Seconds from one logged step to the next with no save between or shortly before them; the first five warm up."""
+    return [b[1] - a[1] for a, b in pairwise(steps) if a[0] > 5 and a[0] % SAVE_STEPS > 1]
 
 
 def plain(run: Path, out: Path) -> None:
@@ -152,7 +225,7 @@ def plain(run: Path, out: Path) -> None:
     trainer.train()
     if trainer.is_world_process_zero():
         result = {
-            "step_s": _step(steps),
+            "steps_s": _steps(steps),
             "total_s": steps[-1][1] - steps[0][1],
             "blocked_s": statistics.median(saves),
             "whole_s": statistics.median(saves),
@@ -162,16 +235,14 @@ def plain(run: Path, out: Path) -> None:
 
 def _preface(runs: int) -> list[str]:
     return [
-        f"`python -m benchmarks.saving -n {runs}`: {STEPS} steps, a checkpoint every {SAVE_STEPS}, one thread per rank;",
+        f"`python -m benchmarks.saving -n {runs}`: {STEPS} steps, a checkpoint every {SAVE_STEPS}, both cores shared by the ranks;",
         f"the two take turns, medians of {runs}. A batch of 4 × about 250 tokens, a model of 6 layers of width 256.",
         "",
     ]
 
 
-def _table(found: dict[str, list[dict[str, float]]], ranks: int) -> list[str]:
-    middle = {
-        name: {key: statistics.median(one[key] for one in runs) for key in runs[0]} for name, runs in found.items()
-    }
+def _table(found: dict[str, list[dict[str, Any]]], ranks: int) -> list[str]:
+    middle = {name: _middle(runs) for name, runs in found.items()}
     ours, theirs = middle["launcher"], middle["plain TRL"]
     rows = [
         f"## {ranks} rank{'s' if ranks > 1 else ''}, checkpoints of {ours['mib']:.1f} MiB",
@@ -180,15 +251,22 @@ def _table(found: dict[str, list[dict[str, float]]], ranks: int) -> list[str]:
         "|---|---|---|---|",
     ]
     names = {
-        "step_s": "a step (s)",
+        "step_s": "a step, median of all runs (s)",
+        "undisturbed_s": "a step, 10th percentile of all runs: least disturbed by the machine (s)",
         "blocked_s": "training waits for a save (s)",
         "whole_s": "until the checkpoint is safe (s; plain TRL's never is: no fsync)",
         "total_s": f"steps 1 to {STEPS} with their saves (s)",
     }
     for key, name in names.items():
         rows.append(f"| {name} | {theirs[key]:.3f} | {ours[key]:.3f} | {ours[key] / theirs[key]:.3f} |")
-    spread = {name: " ".join(f"{one['step_s']:.3f}" for one in runs) for name, runs in found.items()}
-    return [*rows, "", f"Each run's step: plain TRL {spread['plain TRL']}; launcher {spread['launcher']}."]
+    each = {name: " ".join(f"{statistics.median(one['steps_s']):.3f}" for one in runs) for name, runs in found.items()}
+    return [*rows, "", f"Median step of each run: plain TRL {each['plain TRL']}; launcher {each['launcher']}."]
+
+
+def _middle(runs: list[dict[str, Any]]) -> dict[str, float]:
+    steps = [step for run in runs for step in run["steps_s"]]
+    whole = {key: statistics.median(run[key] for run in runs) for key in runs[0] if key != "steps_s"}
+    return {**whole, "step_s": statistics.median(steps), "undisturbed_s": statistics.quantiles(steps, n=10)[0]}
 
 
 if __name__ == "__main__":
