@@ -31,6 +31,8 @@ _LONGEST_LOOK_S = 0.5
 _LOOKS_PER_LIMIT = 20
 _SECONDS_BETWEEN_FENCE_LOOKS = 2.0
 _SECONDS_TO_SHOW_STACKS = 5.0
+_SECONDS_TO_HEAR_ONE = 1.0
+_SECONDS_OF_SILENCE = 0.05
 _ONE_PER_PROCESS = "Current thread"
 """faulthandler marks one thread of each process so: the one that took the signal."""
 _NOWHERE = Beat("start", 0, 0, 0)
@@ -236,11 +238,21 @@ class _Rank:
                 yield from map(int, (task / "children").read_text().split())
 
     def ask_for_stacks(self) -> None:
-        """Have it and its data loaders write them."""
-        asked = [pid for pid in self.family() if _answers(pid)]
-        self._asked += len(asked)
-        _send(asked, beats.SHOW_STACK)
-        _send(asked, signal.SIGCONT)  # a stopped process answers only when it goes on
+        """Have it and its data loaders write them, one after the other: they write into one file, letter by letter."""
+        for pid in self.family():
+            if _answers(pid):
+                self._asked += 1
+                _send([pid], beats.SHOW_STACK)
+                _send([pid], signal.SIGCONT)  # a stopped process answers only when it goes on
+                self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Wait until a process has begun to write and is silent again; not for long, it may never begin."""
+        deadline, length, whole = time.monotonic() + _SECONDS_TO_HEAR_ONE, len(self._stacks), False
+        while time.monotonic() < deadline and not whole:
+            time.sleep(_SECONDS_OF_SILENCE)
+            answered = self.collect_stacks()
+            whole, length = answered and len(self._stacks) == length, len(self._stacks)
 
     def collect_stacks(self) -> bool:
         """Take what was written; False while a process that was asked has not answered."""
