@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow check golden bench faults clean
+.PHONY: demo test test-slow test-sharding check golden bench gpu faults clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
 	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
@@ -14,6 +14,9 @@ test: $(VENV)/.dev ## Pass the tests
 
 test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: whole runs by the command line, real disks, hangs, the demo, the wheel
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-sharding: $(VENV)/.dev ## Every cell of the compatibility table on gloo ranks: train, kill, go on, go on elsewhere, load the result
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m sharding $(ARGS)
 
 check: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/ruff format --check launcher tests benchmarks
@@ -34,7 +37,13 @@ bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.corpus
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.saving
+	$(BIN)/python -m benchmarks.sharded_memory
+	$(BIN)/python -m benchmarks.merge
 	$(if $(LAUNCHER_DATA),$(BIN)/python -m benchmarks.prepare --data $(LAUNCHER_DATA))
+
+gpu: $(VENV)/.dev ## Test and measure on one GPU (docs/gpu-suite.md); SUITE=ladder,memory DEADLINE=540
+	$(BIN)/python -m pytest tests/gpu $(ARGS)
+	$(BIN)/python -m benchmarks.gpu --suite $(or $(SUITE),all) --deadline $(or $(DEADLINE),3300)
 
 faults: $(VENV)/.dev ## Kill, damage and race runs, and write docs/FAULTS.md (about 40 minutes); SIZE=ci: the short version, which writes nothing
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.run --size $(or $(SIZE),long) $(ARGS)

@@ -18,13 +18,18 @@ _NOISE = re.compile(r"nvidia|geforce|[^a-z0-9]")
 
 @dataclass(frozen=True)
 class GpuRow:
-    """One kind of GPU. `memory_mib` is the total that nvidia-smi prints."""
+    """One kind of GPU. `memory_mib` is the total that nvidia-smi prints, `capability` NVIDIA's compute capability."""
 
     name: str
     memory_mib: int
-    bf16: bool
+    capability: float
     source: str
     aliases: tuple[str, ...] = ()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether its tensor cores multiply bfloat16."""
+        return self.capability >= 8
 
     @property
     def memory_gib(self) -> float:

@@ -214,6 +214,16 @@ def _score(event: Mapping[str, Any]) -> str:
     return f"{when}  {event.get('dataset')}: {scores} on {event.get('rows')} rows"
 
 
+def _export(event: Mapping[str, Any]) -> str:
+    what = f"merged into the {event.get('base')} base: {text.gib(event.get('bytes', 0))} in {event.get('dtype')}"
+    found = event.get("logits") or {}
+    told = f"logits within {found.get('merged')} of the adapter's, which moves them by {found.get('adapter')}"
+    away = (
+        f"; within {found.get('trained')} of the trained model's" if found.get("trained") != found.get("merged") else ""
+    )
+    return f"{what}; {told}{away}"
+
+
 def _commit(event: Mapping[str, Any]) -> str:
     return f"step {event.get('step')}  saved {event.get('checkpoint')} ({event.get('seconds')} s)"
 
@@ -239,6 +249,7 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "eval": _eval,
     "score": _score,
     "commit": _commit,
+    "export": _export,
     "save_failed": _save_failed,
     "quarantine": _quarantine,
     "stop": _stop,

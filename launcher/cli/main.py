@@ -157,7 +157,7 @@ def _logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines until the run ends")
     parser.add_argument("--rank", type=int, default=0, metavar="N", help="rank whose log to print (default 0)")
     parser.add_argument(
-        "--stage", choices=("prepare", "train"), default=None, help="log of a stage's outer process instead"
+        "--stage", choices=("prepare", "train", "export"), default=None, help="log of a stage's outer process instead"
     )
 
 
@@ -167,6 +167,19 @@ def _stop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="wait until the run has saved and left"
     )
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument(
+        "--merge-base",
+        choices=("quantized", "original"),
+        help="what the adapter is merged into (default: as the run's plan says)",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=PATH", help="where the base lies now (repeatable)"
+    )
+    _runs(parser)
 
 
 def _report(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +198,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("status", "show runs: state, step, loss, time left", _status),
     Verb("logs", "print a run's log", _logs),
     Verb("stop", "save at the next step and leave", _stop),
+    Verb("export", "merge a finished run's adapter into its base: a plain model in RUN/merged", _export),
     Verb("report", "write report.html of a run", _report),
 )
 

@@ -13,7 +13,7 @@ from launcher.render.files import write
 
 
 def run(args: Namespace) -> int:
-    """Write plan.json, plan.md, commands.sh, placement.json and recipe.yaml to DIR, and print their paths."""
+    """Write plan.json, plan.md, commands.sh, placement.json, recipe.yaml, accelerate.yaml and, for ZeRO, deepspeed.json to DIR, and print their paths."""
     loaded = load_recipe(Path(args.recipe), args.set)
     cluster = load_cluster(args.cluster, gpus=args.gpus, on=args.on)
     for path in write(make_plan(loaded, cluster, gather(loaded, cluster)), Path(args.out).absolute()):

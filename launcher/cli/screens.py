@@ -154,7 +154,8 @@ def final(each: Look) -> str:
     if seen.saved_step is not None and not done:
         head.append(("saved", f"checkpoint-{seen.saved_step}"))
     measured = [evaltable.before_after(run_dir), evaltable.answers(run_dir)] if done else []
-    tail = [("result", names.short(run_dir.model))] if run_dir.model.exists() else []
+    results = [names.short(folder) for folder in (run_dir.model, run_dir.merged) if folder.exists()]
+    tail = [("result", " · ".join(results))] if results else []
     tail.append(("next", " · ".join(next_commands(each))))
     return "\n\n".join(block for block in [_titled(head), *measured, _titled(tail)] if block)
 

@@ -46,9 +46,10 @@ def _named(on: str) -> Cluster:
     if not 1 <= count <= _MOST_GPUS:
         raise UsageError(f"--on {on}: {count} GPUs", hint=f"a node holds 1 to {_MOST_GPUS}")
     row = gpu(name)
+    memory_gib = round(row.memory_gib, 1)
     return Cluster(
         name=f"{row.name}x{count}",
-        gpu=Gpu(row.name, round(row.memory_gib, 1), round(row.memory_gib, 1), bf16=row.bf16),
+        gpu=Gpu(row.name, memory_gib, memory_gib, bf16=row.bf16, capability=row.capability),
         gpus_per_node=count,
         cpus_per_node=0,
         memory_gib=0.0,

@@ -32,7 +32,8 @@ class Device:
     name: str
     memory_mib: int
     free_mib: int
-    bf16: bool
+    capability: float
+    """NVIDIA's compute capability; 0 where the driver does not say."""
 
 
 def usable_cpus(allowed: int, quota: Path) -> int:
@@ -151,8 +152,8 @@ def _nvidia_smi() -> str | None:
 
 def _device(row: Sequence[str]) -> Device:
     index, uuid, name, total, free, capability = row
-    major = capability.partition(".")[0]
-    return Device(int(index), uuid, name, int(total), int(free), bf16=major.isdigit() and int(major) >= 8)
+    known = capability.replace(".", "", 1).isdigit()
+    return Device(int(index), uuid, name, int(total), int(free), float(capability) if known else 0.0)
 
 
 def _weakest(devices: Sequence[Device]) -> Gpu | None:
@@ -164,7 +165,8 @@ def _weakest(devices: Sequence[Device]) -> Gpu | None:
         least.name.removeprefix("NVIDIA ").removeprefix("GeForce "),
         round(least.memory_mib / 1024, 1),
         round(least.free_mib / 1024, 1),
-        bf16=all(device.bf16 for device in devices),
+        bf16=all(device.capability >= 8 for device in devices),
+        capability=min(device.capability for device in devices) or None,
     )
 
 

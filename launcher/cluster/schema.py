@@ -13,6 +13,8 @@ class Gpu:
     memory_gib: float
     free_gib: float
     bf16: bool = True
+    capability: float | None = None
+    """NVIDIA's compute capability; None where it is not known."""
 
 
 @dataclass(frozen=True)

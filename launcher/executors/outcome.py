@@ -50,25 +50,29 @@ def of_error(error: LauncherError) -> Ended:
     return Ended(next((cause for kind, cause in kinds if isinstance(error, kind)), "code"), error)
 
 
-def prepared(run_dir: RunDir, attempt: int, code: int) -> Ended:
-    """The end of a prepare stage that left with `code`."""
+_DOING = {"prepare": "preparing the data", "export": "merging"}
+
+
+def of_stage(run_dir: RunDir, attempt: int, code: int, stage: str) -> Ended:
+    """The end of a stage of one process, `prepare` or `export`, that left with `code`."""
     if code == 0:
         return Ended("finished")
-    log = run_dir.stage_log(attempt, "prepare")
-    look = _look(run_dir, "--stage prepare")
-    note = next((each for each in attempts.exits(run_dir, attempt) if each.who == "prepare"), None)
+    log, doing = run_dir.stage_log(attempt, stage), _DOING[stage]
+    look = _look(run_dir, f"--stage {stage}")
+    note = next((each for each in attempts.exits(run_dir, attempt) if each.who == stage), None)
     if note is None and -code in SIGNALS:
         return Ended("stopped")
     if note is None or note.error is None:
         how = _signal_name(-code) if code < 0 else f"exit code {code}"
         kind, cause = _kind(code)
-        return Ended(cause, kind(f"preparing the data ended with {how}{_evidence(log)}", hint=look))
+        return Ended(cause, kind(f"{doing} ended with {how}{_evidence(log)}", hint=look))
     if note.cause in ("data", "environment", "disk_full"):  # a person can put it right: its own words say it all
         return Ended(_cause(note), _KINDS[note.cause](note.error, hint=note.hint or look))
+    if note.cause == "out_of_memory" and stage == "export":  # no split of the batch helps
+        hint = "it needs memory for the whole model; a run directory may be copied to a machine that has it"
+        return Ended("environment", EnvironmentFault(f"{doing} ran out of memory: {note.error}", hint=hint))
     error = _KINDS.get(note.cause, RunFailed)
-    return Ended(
-        _cause(note), error(f"preparing the data failed: {note.error}{_evidence(log)}", hint=note.hint or look)
-    )
+    return Ended(_cause(note), error(f"{doing} failed: {note.error}{_evidence(log)}", hint=note.hint or look))
 
 
 def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int) -> Ended:
@@ -76,7 +80,7 @@ def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int)
 
     `code`, torchrun's own, says little: 1 for any end but a perfect one, negative for a signal. The ranks' notes say it.
     """
-    notes = [note for note in attempts.exits(run_dir, attempt) if note.who != "prepare"]
+    notes = [note for note in attempts.exits(run_dir, attempt) if note.who.isdigit()]
     log = run_dir.stage_log(attempt, "train")
     killed, failure = _killed_rank(log, notes), attempts.first_failure(notes)
     if killed and killed[1] not in SIGNALS:

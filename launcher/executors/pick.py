@@ -11,12 +11,12 @@ from typing import Any
 from launcher.cluster.schema import Cluster
 from launcher.errors import EnvironmentFault, UsageError
 from launcher.executors import folder, prepared, resplit
-from launcher.plan import codec
+from launcher.plan import codec, compatibility
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
 from launcher.render.command import shell_lines
 from launcher.runs import cache, checkpoints, choice, drift, lock, names, record, state
-from launcher.runs.changes import DATA_FILES, SHARDING, Change, difference, listed
+from launcher.runs.changes import DATA_FILES, Change, difference, listed
 from launcher.runs.choice import Action
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
@@ -75,8 +75,6 @@ def by_continue(run_dir: RunDir, planned: Planned, *, allowed: Sequence[str]) ->
         )
     if DATA_FILES in allowed:
         changed.append((DATA_FILES, "as prepared", "prepared anew"))
-    if SHARDING in allowed:
-        changed.append((SHARDING, "as saved", planned.plan.strategy))
     if not _update(run_dir, planned, allowed=changed):
         return Pick("running", run_dir)
     run_dir.done.unlink(missing_ok=True)
@@ -149,6 +147,7 @@ def _settle(run_dir: RunDir, placed: drift.Placement) -> None:
 def _update(run_dir: RunDir, planned: Planned, *, allowed: Sequence[Change] = ()) -> bool:
     with lock.hold(run_dir) as taken:
         if taken:
+            _check_sharding(run_dir, planned.plan)
             if any(key == DATA_FILES for key, _, _ in allowed):
                 run_dir.data_facts.unlink(missing_ok=True)
             _settle(run_dir, planned.placement)
@@ -157,6 +156,28 @@ def _update(run_dir: RunDir, planned: Planned, *, allowed: Sequence[Change] = ()
                 step = max((step for step, _ in checkpoints.folders(run_dir)), default=0)
                 record.write(run_dir, record.allow(_known(run_dir), planned.plan.identity, allowed, step=step))
         return taken
+
+
+def _check_sharding(run_dir: RunDir, plan: Plan) -> None:
+    """A checkpoint goes on under its own strategy, and under some on its own number of ranks; said before anything is started.
+
+    Raises:
+        UsageError: the newest one does not go on as planned.
+    """
+    newest = checkpoints.newest(run_dir, contents=False).checkpoint
+    if newest is None:
+        return
+    saved, ranks = newest.manifest["strategy"], newest.manifest["world_size"]
+    why = compatibility.elsewhere(plan.strategy) if ranks != plan.batch.world_size else None
+    if saved != plan.strategy:
+        message = (
+            f"{newest.path.name} of {run_dir.name} was saved under `{saved}`, and the recipe says `{plan.strategy}`"
+        )
+        hint = f"write `sharding: {{strategy: {saved}}}`, or start a run of its own: `--set name=NAME`"
+        raise UsageError(message, hint=hint)
+    if why:
+        message = f"{newest.path.name} of {run_dir.name} was saved by {ranks} ranks of `{saved}`, not {plan.batch.world_size}: {why}"
+        raise UsageError(message, hint=compatibility.SAME_RANKS_HINT)
 
 
 def _differences(other: RunDir | None, plan: Plan) -> tuple[Change, ...]:

@@ -59,12 +59,7 @@ def refuse_drift(run_dir: RunDir, placed: drift.Placement) -> None:
     facts = read_json(run_dir.data_facts)
     if facts is None:
         return
-    model = placed.get("model")
-    if isinstance(model, str) and Path(model).is_dir() and facts.get("model") not in (None, fingerprint(Path(model))):
-        raise DataError(
-            f"the model in {model} has changed since {run_dir.name} was trained on it",
-            hint=f"put the old one back, or train on the new one in a run of its own: `--set name={run_dir.name}-new-model`",
-        )
+    refuse_other_model(run_dir, placed)
     found = drift.changes(facts.get("files") or {}, placed, cache.of_run(run_dir).sha256)
     if found:
         raise DataError(
@@ -74,12 +69,26 @@ def refuse_drift(run_dir: RunDir, placed: drift.Placement) -> None:
         )
 
 
+def refuse_other_model(run_dir: RunDir, placed: drift.Placement) -> None:
+    """Compare the model's folder with what `prepare` found there.
+
+    Raises:
+        DataError: it differs.
+    """
+    known, model = (read_json(run_dir.data_facts) or {}).get("model"), placed.get("model")
+    if isinstance(model, str) and Path(model).is_dir() and known not in (None, fingerprint(Path(model))):
+        raise DataError(
+            f"the model in {model} has changed since {run_dir.name} was trained on it",
+            hint=f"put the old one back, or train on the new one in a run of its own: `--set name={run_dir.name}-new-model`",
+        )
+
+
 def placement(run_dir: RunDir) -> dict[str, Any]:
     """Absolute paths of this run on this machine."""
     return read_json(run_dir.placement) or {}
 
 
-def check_placement(run_dir: RunDir, *, data: bool) -> None:
+def check_placement(run_dir: RunDir, *, data: bool, verb: str = "run") -> None:
     """Look whether the run's model (and, with `data`, its sources) are on this machine.
 
     Raises:
@@ -90,9 +99,9 @@ def check_placement(run_dir: RunDir, *, data: bool) -> None:
     wanted = ("model", "adapter", *(["tokenizer"] if data else []))
     for key in wanted:
         if key in placed and not Path(placed[key]).exists():
-            raise _absent(EnvironmentFault, run_dir, key, placed[key])
+            raise _absent(EnvironmentFault, run_dir, key, placed[key], verb)
     for key, path in drift.missing(placed) if data else ():
-        raise _absent(DataError, run_dir, key, str(path))
+        raise _absent(DataError, run_dir, key, str(path), verb)
 
 
 def recipe_keys(plan: Plan) -> Mapping[str, str]:
@@ -103,11 +112,11 @@ def recipe_keys(plan: Plan) -> Mapping[str, str]:
     return {**evals, **sources, **model}
 
 
-def _absent(kind: type[LauncherError], run_dir: RunDir, key: str, path: str) -> LauncherError:
+def _absent(kind: type[LauncherError], run_dir: RunDir, key: str, path: str, verb: str) -> LauncherError:
     from launcher.plan import codec
 
     recipe_key = recipe_keys(codec.loads(run_dir.plan.read_text(encoding="utf-8")))[key]
     return kind(
         f"{path} is not on this machine (`{recipe_key}`)",
-        hint=f"say where it is: `launcher run {names.typed(run_dir)} --set {recipe_key}=PATH`",
+        hint=f"say where it is: `launcher {verb} {names.typed(run_dir)} --set {recipe_key}=PATH`",
     )

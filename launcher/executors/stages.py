@@ -19,7 +19,7 @@ from launcher.executors.processes import Child, end_survivors
 from launcher.plan import codec
 from launcher.plan.types import Job, Plan
 from launcher.render.command import command
-from launcher.runs import attempts, events, names
+from launcher.runs import attempts, events, names, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.files import write_text
 from launcher.runs.paths import RunDir
@@ -84,41 +84,73 @@ class Stages:
         write_text(self.run_dir.attempt_plan(self.attempt.number), codec.dumps(self.plan))
         self._say("attempt", attempt=self.attempt.number, pid=os.getpid(), host=platform.node())
         for job in self.plan.jobs:
-            if job.stage in self.wanted and (ended := self._stage(job)).cause != "finished":
+            if job.stage in self.wanted and (ended := self.one(job)).cause != "finished":
                 return ended
         return Ended("finished")
 
-    def _stage(self, job: Job) -> Ended:
-        if job.stage == "prepare" and prepared.is_current(self.run_dir, self.plan):
+    def one(self, job: Job) -> Ended:
+        """Run one stage, unless what it makes is there.
+
+        Raises:
+            As `run`.
+        """
+        if self._done_before(job):
             self._say("stage", stage=job.stage, state="skipped")
             return Ended("finished")
         self._say("stage", stage=job.stage, state="started")
         state = "failed"
         try:
-            ended = self._prepare(job) if job.stage == "prepare" else self._train(job)
+            ended = self._by_stage(job)
             state = {"finished": "done", "stopped": "stopped"}.get(ended.cause, "failed")
         finally:
             with contextlib.suppress(OSError):
                 self._say("stage", stage=job.stage, state=state)
         return ended
 
+    def _done_before(self, job: Job) -> bool:
+        """Data that is ready; a training that is over, when an attempt before this one failed behind it."""
+        if job.stage == "prepare":
+            return prepared.is_current(self.run_dir, self.plan)
+        more = any(each.stage == "export" for each in self.plan.jobs) and "export" in self.wanted
+        return job.stage == "train" and more and state.complete(self.run_dir)
+
+    def _by_stage(self, job: Job) -> Ended:
+        match job.stage:
+            case "prepare":
+                return self._prepare(job)
+            case "export":
+                return self._export(job)
+            case _:
+                return self._train(job)
+
     def _prepare(self, job: Job) -> Ended:
         prepared.check_placement(self.run_dir, data=not self.run_dir.data_facts.exists())
+        ended = self._alone(job, relayed=True, when_stopped="stopped while preparing the data; nothing was trained")
+        if ended.cause == "finished":
+            prepared.remember(self.run_dir, self.plan, self.record)
+        return ended
+
+    def _export(self, job: Job) -> Ended:
+        prepared.check_placement(self.run_dir, data=False)
+        return self._alone(
+            job, relayed=False, when_stopped="stopped while merging; what was trained lies in the run's model/"
+        )
+
+    def _alone(self, job: Job, *, relayed: bool, when_stopped: str) -> Ended:
+        """A stage of one process, which has nothing to save when it is to stop. `relayed`: its log is for people."""
         log, shown = self.run_dir.stage_log(self.attempt.number, job.stage), 0
         with self._child(job) as child:
             while (code := child.poll()) is None:
-                shown = self._relay_output(log, shown)
+                shown = self._relay_output(log, shown) if relayed else shown
                 self._relay_events()
                 if self.interrupts.asked():
-                    self.view.note("stopped while preparing the data; nothing was trained")
+                    self.view.note(when_stopped)
                     return Ended("stopped")
                 time.sleep(_POLL_S)
-        self._relay_output(log, shown)
+        if relayed:
+            self._relay_output(log, shown)
         self._relay_events()
-        ended = outcome.prepared(self.run_dir, self.attempt.number, code)
-        if ended.error is None:
-            prepared.remember(self.run_dir, self.plan, self.record)
-        return ended
+        return outcome.of_stage(self.run_dir, self.attempt.number, code, job.stage)
 
     def _train(self, job: Job) -> Ended:
         prepared.check_placement(self.run_dir, data=False)

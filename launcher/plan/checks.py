@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError
-from launcher.plan import checks_model
+from launcher.plan import checks_adapter, checks_attention, checks_model, checks_settings, checks_sharding
 from launcher.plan.facts import Facts
 from launcher.plan.jobs import seconds
 from launcher.plan.types import Estimate
@@ -29,7 +29,6 @@ _PLAN_OWNED_INIT = {
     "use_cache": "the trainer: off while training",
 }
 _LEAST_TIME_S = 120
-_FLASH = ("flash_attention_2", "flash_attention_3")
 
 
 def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeError]:
@@ -42,7 +41,11 @@ def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeE
         *_stored(loaded, facts),
         *_cadence(loaded),
         *_time(loaded),
+        *checks_attention.faults(loaded, cluster, facts),
+        *checks_settings.faults(loaded, cluster, facts),
         *checks_model.faults(loaded, facts),
+        *checks_sharding.faults(loaded, cluster, facts),
+        *checks_adapter.faults(loaded, cluster, facts),
     ]
 
 
@@ -53,7 +56,10 @@ def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts,
         *_undefined(facts),
         *_notes(facts),
         *checks_model.warnings(loaded, facts),
+        *checks_adapter.warnings(loaded, cluster, facts),
         *_slow(loaded, cluster),
+        *checks_attention.warnings(loaded),
+        *checks_settings.warnings(loaded, cluster),
     ]
     return (*found, *_ranks(loaded, cluster, ranks), *_rare(loaded, estimate))
 
@@ -103,12 +109,6 @@ def _numbers(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[RecipeError]:
     if model.dtype == "float16" and on_gpu and _full(loaded):
         hint = "write `dtype: auto`: float32 weights, 16-bit matrix products"
         yield loaded.error("float16 weights cannot be trained: their gradients overflow", key="model.dtype", hint=hint)
-    if model.attn_implementation in (*_FLASH, "flex_attention") and not on_gpu:
-        yield loaded.error(
-            f"`{model.attn_implementation}` has no backward pass on a CPU",
-            key="model.attn_implementation",
-            hint="write `attn_implementation: auto` (sdpa)",
-        )
 
 
 def _stored(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
@@ -155,8 +155,6 @@ def _slow(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[str]:
         yield "model.dtype bfloat16 on a CPU without its instructions is tens of times slower than float32"
     if cluster.gpu is not None and model.dtype == "bfloat16" and not cluster.gpu.bf16:
         yield f"model.dtype bfloat16: {cluster.gpu.name} has no bfloat16 units and emulates them slowly"
-    if model.attn_implementation in _FLASH:
-        yield f"model.attn_implementation {model.attn_implementation} needs its own package where the run takes place"
 
 
 def _ranks(loaded: LoadedRecipe, cluster: Cluster, ranks: World) -> Iterator[str]:
@@ -166,7 +164,7 @@ def _ranks(loaded: LoadedRecipe, cluster: Cluster, ranks: World) -> Iterator[str
     if cluster.gpu is not None and ranks.per_node < cluster.gpus_per_node:
         yield f"{cluster.gpus_per_node - ranks.per_node} of {cluster.gpus_per_node} GPUs stay idle (launch.gpus)"
     if cluster.gpu is not None and not cluster.gpu.bf16 and loaded.recipe.quantization is not None:
-        yield f"QLoRA has not been tried on a GPU without bfloat16 such as {cluster.gpu.name}"
+        yield f"a quantized base has not been tried on a GPU without bfloat16 such as {cluster.gpu.name}"
 
 
 def _rare(loaded: LoadedRecipe, estimate: Estimate) -> Iterator[str]:

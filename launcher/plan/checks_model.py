@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from launcher.plan.model_files import read_adapter, shapes_of_config
 from launcher.plan.template import template_fault
 from launcher.recipe.load import LoadedRecipe
 from launcher.recipe.model import Model
-from launcher.text import nearest_of, quote
+from launcher.text import quote
 
 _ELSEWHERE = ("gguf_file", "subfolder", "variant")
 """Arguments of `from_pretrained` with which the weights are other files than those that were looked at."""
@@ -27,7 +26,6 @@ def faults(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
     """What cannot be loaded or would not train what the recipe says."""
     yield from _files(loaded, facts.model)
     yield from _internal_keys(loaded, facts.model)
-    yield from _targets(loaded, facts.model)
     yield from _adapter(loaded, facts)
     yield from _context(loaded, facts.model)
     yield from _template(loaded, facts)
@@ -82,47 +80,6 @@ def _internal(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _internal(inner)
-
-
-def _targets(loaded: LoadedRecipe, model: ModelFacts) -> Iterator[RecipeError]:
-    """Layer names of `peft` that are not the model's. peft stops where none matches, and is silent where one does."""
-    peft, layers = loaded.recipe.peft, Layers(model.tensors)
-    if peft is None or not layers.known:
-        return
-    listed = f"layers: {', '.join(layers.linear)}"
-    targets = peft.target_modules
-    if isinstance(targets, str) and targets not in ("all-linear", "lm_head"):
-        yield from _pattern(loaded, layers, targets, listed)
-    for number, name in enumerate(() if isinstance(targets, str) else targets):
-        wrong = layers.unfit(name)
-        if wrong and name != "lm_head":
-            hint = nearest_of(name, layers.linear, listed)
-            yield loaded.error(f"{quote(name)} {wrong}", key=f"peft.target_modules.{number}", hint=hint)
-    for key in ("exclude_modules", "modules_to_save"):
-        for number, name in enumerate(getattr(peft, key)):
-            if not layers.has(name):
-                hint = nearest_of(name, layers.names, listed)
-                yield loaded.error(f"{quote(name)} is no module of this model", key=f"peft.{key}.{number}", hint=hint)
-
-
-def _pattern(loaded: LoadedRecipe, layers: Layers, pattern: str, listed: str) -> Iterator[RecipeError]:
-    key = "peft.target_modules"
-    try:
-        matched = layers.matched(pattern)
-    except re.error as fault:
-        yield loaded.error(f"{quote(pattern)} is no regular expression: {fault}", key=key, hint=listed)
-        return
-    if not layers.plain:
-        return
-    if not matched:
-        hint = f"it is compared with whole names such as `{layers.example}`; {listed}"
-        if pattern in layers.linear:
-            hint = f"write a list: `target_modules: [{pattern}]`"
-        yield loaded.error(f"{quote(pattern)} matches no layer", key=key, hint=hint)
-    wrong = [name for name in matched if name not in layers.weights]
-    if wrong:
-        hint = f"let it end in layers ({', '.join(layers.linear)})"
-        yield loaded.error(f"{quote(pattern)} matches `{wrong[0]}`, which is no linear layer", key=key, hint=hint)
 
 
 def _adapter(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.catalog.lacking import lacks
 from launcher.cluster.schema import Cluster
+from launcher.plan.layers import Layers
+from launcher.plan.model_facts import ModelFacts
+from launcher.plan.presets import Preset
 from launcher.plan.types import Decision, Method
 from launcher.plan.world import World
 from launcher.recipe.formats import FORMATS
+from launcher.recipe.optimizers import OPTIMIZERS
+from launcher.recipe.peft import Peft
 from launcher.recipe.schema import Recipe
+from launcher.text import count, gib
 
-_LEARNING_RATES = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
+_LEARNING_RATES = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "int8": 2e-4}
 _AS_WRITTEN = ""
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Choices:
 
     device: Decision
     strategy: Decision
+    offload: Decision
     dtype: Decision
     """Type of the weights in memory."""
     precision: Decision
@@ -50,8 +59,9 @@ def choose(
     world: World,
     method: Method,
     formats: tuple[str | None, ...],
-    architecture: str | None,
+    model: ModelFacts,
     training_copy: str | None,
+    preset: Preset,
 ) -> Choices:
     """Decide all that is `auto`.
 
@@ -59,21 +69,23 @@ def choose(
         recipe: what was asked.
         cluster: the hardware.
         world: ranks.
-        method: full, lora or qlora.
+        method: full, lora, qlora or int8.
         formats: format of each training source; None where only `prepare` will see it.
-        architecture: the model type, where it is known.
+        model: its type, size and layers, where they are known.
         training_copy: TRL's name of the chat template, where it trains with a copy of it.
+        preset: how the model is spread over the ranks.
     """
     on_gpu = cluster.gpus_per_node > 0
-    dtype = _dtype(recipe, cluster, method)
+    dtype, strategy = _dtype(recipe, cluster, method), _strategy(recipe, world, preset)
     return Choices(
         device=_device(cluster),
-        strategy=_strategy(recipe, world),
+        strategy=strategy,
+        offload=_offload(recipe, preset),
         dtype=dtype,
         precision=_precision(recipe, cluster, dtype),
-        attention=_attention(recipe, architecture, on_gpu=on_gpu),
-        checkpointing=_checkpointing(recipe, on_gpu=on_gpu),
-        optim=_optim(recipe),
+        attention=_attention(recipe, model.architecture, on_gpu=on_gpu),
+        checkpointing=_checkpointing(recipe, model.architecture, on_gpu=on_gpu),
+        optim=_optim(recipe, cluster, model, dtype=dtype.value, strategy=strategy.value),
         learning_rate=_learning_rate(recipe, method),
         loss_on=_loss_on(recipe, formats),
         template=_template(recipe, formats, training_copy),
@@ -93,12 +105,21 @@ def _device(cluster: Cluster) -> Decision:
     return Decision("device", "cuda", f"{cluster.gpus_per_node} × {cluster.gpu.name} on `{cluster.name}`")
 
 
-def _strategy(recipe: Recipe, world: World) -> Decision:
+def _strategy(recipe: Recipe, world: World, preset: Preset) -> Decision:
     if recipe.sharding.strategy != "auto":
         return Decision("sharding.strategy", recipe.sharding.strategy, _AS_WRITTEN)
+    if recipe.sharding.preset is not None:
+        return Decision("sharding.strategy", preset.strategy, f"named by `{recipe.sharding.preset}`")
     if world.size == 1:
         return Decision("sharding.strategy", "ddp", "one process: nothing is shared out")
     return Decision("sharding.strategy", "ddp", f"each of the {world.size} ranks holds the whole model")
+
+
+def _offload(recipe: Recipe, preset: Preset) -> Decision:
+    key, written = "sharding.offload", recipe.sharding.offload
+    if written != "none" or preset.offload == "none":
+        return Decision(key, written, _AS_WRITTEN)
+    return Decision(key, preset.offload, f"named by `{recipe.sharding.preset}`")
 
 
 def _dtype(recipe: Recipe, cluster: Cluster, method: Method) -> Decision:
@@ -125,28 +146,71 @@ def _attention(recipe: Recipe, architecture: str | None, *, on_gpu: bool) -> Dec
     if written != "auto":
         return Decision(key, written, _AS_WRITTEN)
     reason = "part of torch, on every device"
+    if lacks(architecture, "sdpa"):
+        return Decision(key, "eager", f"transformers has no other for `{architecture}` that needs no further package")
     if not recipe.data.packing:
         return Decision(key, "sdpa", reason)
     if not on_gpu and architecture in _TAKEN_APART and not recipe.training.model_dump().get("torch_compile"):
         return Decision(
             key, "sdpa_documents", "no flash kernel on a CPU: each example of a packed row is computed apart"
         )
-    return Decision(key, "sdpa", f"{reason}, and keeps packed examples apart")
+    if not on_gpu:
+        return Decision(key, "sdpa", f"{reason}, and keeps packed examples apart")
+    return Decision(
+        key,
+        "sdpa",
+        "keeps packed examples apart by a mask; flash kernels and `sdpa_varlen` need none, not measured yet",
+    )
 
 
-def _checkpointing(recipe: Recipe, *, on_gpu: bool) -> Decision:
+def _checkpointing(recipe: Recipe, architecture: str | None, *, on_gpu: bool) -> Decision:
     key, written = "training.activation_checkpointing", recipe.training.activation_checkpointing
     if written != "auto":
         return Decision(key, written, _AS_WRITTEN)
+    if lacks(architecture, "activation_checkpointing"):
+        return Decision(key, value=False, reason=f"models of type `{architecture}` cannot recompute activations")
+    if (recipe.training.model_extra or {}).get("activation_checkpointing_kwargs"):
+        return Decision(key, value=True, reason="the recipe says how, in `activation_checkpointing_kwargs`")
     if on_gpu:
         return Decision(key, value=True, reason="memory is not predicted yet: a third more compute is the safer price")
     return Decision(key, value=False, reason="CPU: host memory is larger than time is cheap")
 
 
-def _optim(recipe: Recipe) -> Decision:
-    if recipe.training.optim != "auto":
-        return Decision("training.optim", recipe.training.optim, _AS_WRITTEN)
-    return Decision("training.optim", "adamw_torch_fused", "AdamW in one kernel per step; needs no further package")
+def _optim(recipe: Recipe, cluster: Cluster, model: ModelFacts, *, dtype: str, strategy: str) -> Decision:
+    """AdamW; its state in 8 bits and paged only where the GPU cannot hold weights, gradients and 8 bytes per parameter.
+
+    Sharded state is not paged: bitsandbytes' optimizers do not know torch's sharded tensors.
+    """
+    key, written, fused = "training.optim", recipe.training.optim, "adamw_torch_fused"
+    if written != "auto":
+        return Decision(key, written, _AS_WRITTEN)
+    reason, gpu, parameters = "AdamW in one kernel per step; needs no further package", cluster.gpu, model.parameters
+    if recipe.peft is not None:
+        trained = _adapter_parameters(recipe.peft, Layers(model.tensors))
+        return Decision(key, fused, f"{reason}{_pointless(trained) if trained else ''}")
+    if gpu is None or parameters is None or strategy != "ddp" or recipe.model.adapter_name_or_path is not None:
+        return Decision(key, fused, reason)
+    held, paged = parameters * 2 * _BYTES[dtype], OPTIMIZERS["paged_adamw_8bit"].state_bytes
+    whole = held + parameters * OPTIMIZERS[fused].state_bytes
+    if whole <= gpu.memory_gib * 2**30:
+        return Decision(key, fused, reason)
+    sizes = f"{gib(held)} of weights and gradients and {gib(whole - held)} of state exceed {gpu.memory_gib:g} GiB"
+    smaller = f"in 8 bits the state is {gib(parameters * paged)}, and moves to host memory when it must"
+    return Decision(key, "paged_adamw_8bit", f"{sizes}; {smaller}")
+
+
+def _adapter_parameters(peft: Peft, layers: Layers) -> int:
+    """Rank × (rows + columns) of each adapted layer; 0 where the targets are a pattern or the layers are not known."""
+    targets = layers.linear if peft.target_modules == "all-linear" else peft.target_modules
+    if isinstance(targets, str):
+        return 0
+    adapted = (shape for name, shape in layers.weights.items() if name.rpartition(".")[2] in targets)
+    return sum(peft.r * sum(shape[-2:]) for shape in adapted)
+
+
+def _pointless(trained: int) -> str:
+    state, small = (trained * OPTIMIZERS[name].state_bytes for name in ("adamw_torch_fused", "adamw_8bit"))
+    return f"; its state for {count(trained)} adapter parameters is {gib(state)}, in 8 bits {gib(small)}"
 
 
 def _learning_rate(recipe: Recipe, method: Method) -> Decision:

@@ -14,7 +14,7 @@ from launcher.plan import data_files, data_rows
 from launcher.plan.formats import sniff
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
 from launcher.plan.overlap import measured_too, trained_twice
-from launcher.plan.presets import Preset, load_preset
+from launcher.plan.presets import Preset, load_preset, read_preset
 from launcher.plan.template import text_beside, training_copy
 from launcher.recipe.data import Data, Source
 from launcher.recipe.load import LoadedRecipe
@@ -84,7 +84,7 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
     model = look.model()
     beside = paths.get("tokenizer") or model.path
     copy = training_copy(template or (text_beside(Path(beside)) if beside else None))
-    return Facts(model, load_preset("ddp"), known, paths, template, copy, prepared)
+    return Facts(model, _preset(loaded, cluster), known, paths, template, copy, prepared)
 
 
 def sources(data: Data) -> Iterator[tuple[str, Source]]:
@@ -233,6 +233,19 @@ class _Look:
 
 def _many(source: Source, files: Sequence[Path]) -> str:
     return f"data `{source.label}`: {len(files):,} files, each opened and hashed before training; joined into fewer they are read faster"
+
+
+def _preset(loaded: LoadedRecipe, cluster: Cluster) -> Preset:
+    """The preset that the recipe names, by file or by strategy; `auto` is ddp."""
+    sharding = loaded.recipe.sharding
+    named = None if sharding.strategy == "auto" else sharding.strategy
+    if sharding.preset is None:
+        return load_preset(named or "ddp")
+    file = Path(resolve(loaded, "sharding.preset", sharding.preset, cluster.paths))
+    if not file.is_file():
+        hint = "name an accelerate configuration or a DeepSpeed one; a relative path starts beside the recipe"
+        raise loaded.error(f"no file {file}", key="sharding.preset", hint=hint)
+    return read_preset(file, named)
 
 
 def _listed(files: Sequence[Path]) -> str:

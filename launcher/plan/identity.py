@@ -19,12 +19,12 @@ _SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps", "global_
 _OUT_OF_TRAINING = _SPLIT | {
     "on_oom",
     "activation_checkpointing",
+    "activation_checkpointing_kwargs",
     "activation_offloading",
     "dataloader_num_workers",
     "dataloader_persistent_workers",
     "dataloader_pin_memory",
     "dataloader_prefetch_factor",
-    "gradient_checkpointing_kwargs",
     "include_num_input_tokens_seen",
     "logging_dir",
     "logging_first_step",
@@ -38,7 +38,6 @@ _OUT_OF_TRAINING = _SPLIT | {
     "torch_compile",
     "torch_compile_backend",
     "torch_compile_mode",
-    "use_liger_kernel",
 }
 _SCHEDULE_BY_STEPS = {"num_train_epochs"}
 _OUT_OF_MODEL = {"attn_implementation", "chat_template_path"}
@@ -53,7 +52,7 @@ def identity(
     Args:
         recipe: the recipe as written; paths stand here as its text.
         training: its `training:` section with every `auto` decided.
-        method: full, lora or qlora.
+        method: full, lora, qlora or int8.
         batch_size: rows per optimizer step over all ranks.
         chat_template: text of the template file the recipe names.
     """
@@ -63,7 +62,8 @@ def identity(
     if chat_template is not None:
         values["model.chat_template"] = hashlib.sha256(chat_template.encode()).hexdigest()
     if recipe.quantization:
-        values |= _flat("quantization", _dump(recipe.quantization))
+        # The type of the tensors that hold the codes follows the sharding; the codes are the same.
+        values |= _flat("quantization", _dump(recipe.quantization, {"bnb_4bit_quant_storage"}))
     if recipe.peft:
         values |= _flat("peft", _dump(recipe.peft))
     values |= _flat("data", _data(recipe))

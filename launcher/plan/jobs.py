@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from launcher.cluster.schema import Cluster
-from launcher.plan.presets import Preset
-from launcher.plan.types import Decision, Job
+from launcher.plan.sharding import Sharding
+from launcher.plan.types import Decision, Job, MergeBase
 from launcher.plan.world import World
 from launcher.runs.stopping import SIGNALS
 
@@ -19,16 +19,16 @@ def jobs(
     name: str,
     cluster: Cluster,
     world: World,
-    preset: Preset,
+    sharding: Sharding,
     num_proc: int | None = None,
     time_limit: str | None = None,
-) -> tuple[tuple[Job, ...], Decision]:
-    """`prepare` on the CPU, then `train` under torchrun; and the decision on threads."""
-    threads = _threads(cluster, world)
-    shared = preset.environment if world.size > 1 else {}
+) -> tuple[tuple[Job, ...], tuple[Decision, ...]]:
+    """`prepare` on the CPU, then `train` under torchrun; and the decisions on their environment."""
+    threads, memory = _threads(cluster, world), _memory(cluster)
     # Threads that wait while spinning take the core from those that work: tens of times slower on a shared machine.
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if threads.value > 1 else {}
-    environment = {"OMP_NUM_THREADS": str(threads.value), **waiting, **_visible(cluster), **shared}
+    environment = {"OMP_NUM_THREADS": str(threads.value), **waiting, **{each.key: each.value for each in memory}}
+    environment |= {**_visible(cluster), **sharding.environment()}
     prepare = Job(
         "prepare",
         (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "prepare"),
@@ -45,7 +45,19 @@ def jobs(
         time_limit_s=None if time_limit is None else seconds(time_limit),
         depends_on=("prepare",),
     )
-    return (prepare, train), threads
+    return (prepare, train), (threads, *memory)
+
+
+def export_job(cores: int, base: MergeBase) -> Job:
+    """Behind the training: the adapter merged, on the CPU, where a whole model fits more often than on one GPU.
+
+    Args:
+        cores: threads to use; 0 where they are not known.
+        base: what the adapter is merged into.
+    """
+    environment = {"OMP_NUM_THREADS": str(max(1, cores)), "CUDA_VISIBLE_DEVICES": ""}
+    argv = (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "export", base)
+    return Job("export", argv, environment, nodes=1, processes=1, depends_on=("train",))
 
 
 def _rendezvous(name: str, world: World) -> tuple[str, ...]:
@@ -76,6 +88,14 @@ def _visible(cluster: Cluster) -> dict[str, str]:
     if cluster.visible is None:
         return {}
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": cluster.visible}
+
+
+def _memory(cluster: Cluster) -> tuple[Decision, ...]:
+    """Blocks that grow instead of new ones; under WSL2 the first allocation was seen to fail with them (pytorch#192330)."""
+    if cluster.gpu is None or cluster.wsl:
+        return ()
+    reason = "batches of other lengths leave fewer holes in GPU memory"
+    return (Decision("PYTORCH_ALLOC_CONF", "expandable_segments:True", reason),)
 
 
 def _threads(cluster: Cluster, world: World) -> Decision:

@@ -51,7 +51,7 @@ class Layers:
 
     def _modules(self) -> Iterator[str]:
         yield "lm_head"
-        for name in self.tensors:
+        for name in (name for name in self.tensors if f"{_WEIGHT}." not in name):  # what quantizers store beside one
             parts = name.split(".")[:-1]
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError, RecipeErrors
-from launcher.plan import checks, parts
+from launcher.plan import checks, merging, parts
 from launcher.plan.batch import batch
 from launcher.plan.choices import choose
 from launcher.plan.estimate import estimate
 from launcher.plan.facts import Facts, sources
 from launcher.plan.identity import identity
-from launcher.plan.jobs import jobs
+from launcher.plan.jobs import export_job, jobs
+from launcher.plan.method import method_of
 from launcher.plan.refusals import refusals
 from launcher.plan.resolved import resolved_recipe, resolved_training
 from launcher.plan.trainer_args import trainer_args
-from launcher.plan.types import SCHEMA, Method, Plan
+from launcher.plan.types import SCHEMA, Plan
 from launcher.plan.world import world
 from launcher.recipe.load import LoadedRecipe
-from launcher.recipe.schema import Recipe
 from launcher.version import VERSION
 
 Placement = dict[str, str | list[str]]
@@ -51,7 +51,8 @@ def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
         RecipeErrors: keys that nothing acts on yet and combinations that cannot train, all at once.
         RecipeError: sizes that do not divide, or more GPUs than there are.
     """
-    wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts)]
+    merge = merging.faults(loaded, method_of(loaded.recipe, facts))
+    wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts), *merge]
     if wrong:
         raise RecipeErrors(wrong)
     return Planned(_plan(loaded, cluster, facts), _placement(facts), tuple(_unresolved(loaded, facts)))
@@ -62,12 +63,15 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     sizes, sized = batch(loaded, ranks.size)
     method = method_of(recipe, facts)
     formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
-    choices = choose(recipe, cluster, ranks, method, formats, facts.model.architecture, facts.training_copy)
+    choices = choose(recipe, cluster, ranks, method, formats, facts.model, facts.training_copy, facts.preset)
     training = resolved_training(recipe.training, choices, sizes)
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
     checkpoint = parts.checkpoint(recipe.checkpoint)
     expected = estimate(recipe.data, data.mixture, recipe.training, sizes.global_size, facts)
-    stages, threads = jobs(recipe.name, cluster, ranks, facts.preset, recipe.data.num_proc, recipe.launch.time_limit)
+    sharding = parts.sharding(recipe, choices, facts, ranks)
+    stages, environment = jobs(recipe.name, cluster, ranks, sharding, recipe.data.num_proc, recipe.launch.time_limit)
+    export = merging.export(recipe, method)
+    after = (export_job(cluster.cpus_per_node, export.base),) if export.merge and export.base else ()
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,
@@ -90,29 +94,31 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
             data=data,
             checkpoint=checkpoint,
             evaluation=evaluation,
+            sharding=sharding,
         ),
         strategy=choices.strategy.value,
         checkpoint=checkpoint,
         evaluation=evaluation,
         tracking=parts.tracking(recipe.tracking),
-        jobs=stages,
-        decisions=(*choices.decided(), *sized, threads),
+        jobs=(*stages, *after),
+        decisions=(
+            *choices.decided(),
+            *parts.new_rows(recipe, facts),
+            *sized,
+            *environment,
+            *merging.decided(recipe, method),
+        ),
         warnings=checks.warnings(loaded, cluster, ranks, facts, expected),
-        recipe=resolved_recipe(recipe, choices, training),
+        recipe=resolved_recipe(recipe, choices, training, export),
         identity=identity(
             recipe, training=training, method=method, batch_size=sizes.global_size, chat_template=facts.chat_template
         ),
         restart=parts.restart(recipe.launch, recipe.training),
+        offload=sharding.offload,
+        shard_group=sharding.group,
+        export=export,
         hang_limit_s=recipe.launch.hang_limit_s,
     )
-
-
-def method_of(recipe: Recipe, facts: Facts) -> Method:
-    """Full without an adapter; with one QLoRA when the base is quantized, by the recipe or as it is stored."""
-    if recipe.peft is None and recipe.model.adapter_name_or_path is None:
-        return "full"
-    quantized = recipe.quantization is not None or facts.model.quantized is not None
-    return "qlora" if quantized else "lora"
 
 
 def _unresolved(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:

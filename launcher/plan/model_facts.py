@@ -16,7 +16,7 @@ from launcher.plan.model_files import Shape, Weights, read_weights, shapes_of_co
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model's configuration and where it was found. `path` and `weights` are set for a local folder only."""
+    """A model's configuration and where it was found. `path` is set for a local folder only, `weights` where they are on this machine."""
 
     config: dict[str, Any]
     origin: str
@@ -58,6 +58,12 @@ class ModelFacts:
         stored = self.config.get("quantization_config")
         return str(stored.get("quant_method", "bitsandbytes")) if isinstance(stored, dict) else None
 
+    @property
+    def in_8bit(self) -> bool:
+        """Whether the weights are stored in bitsandbytes' 8 bits."""
+        stored = self.config.get("quantization_config")
+        return self.quantized == "bitsandbytes" and isinstance(stored, dict) and bool(stored.get("load_in_8bit"))
+
 
 def from_folder(folder: Path) -> ModelFacts:
     """Facts of a model in a local folder.
@@ -77,7 +83,8 @@ def from_hub(name: str, revision: str) -> ModelFacts:
     """
     cached = cached_file(name, revision, "config.json")
     if cached is not None:
-        return ModelFacts(_read(cached), "the hub cache")
+        weights = read_weights(cached.parent)
+        return ModelFacts(_read(cached), "the hub cache", weights=None if weights.faults else weights)
     if name in known_models():
         return ModelFacts(known_models()[name], "the catalog")
     raise EnvironmentFault(

@@ -7,9 +7,11 @@ from typing import Any
 from launcher.cluster.schema import Cluster
 from launcher.plan.choices import Choices
 from launcher.plan.facts import Facts
+from launcher.plan.sharding import Sharding
 from launcher.plan.types import (
     CheckpointPlan,
     DataPlan,
+    Decision,
     EvaluationPlan,
     GeneratePlan,
     MixturePlan,
@@ -25,9 +27,15 @@ from launcher.recipe.model import Model
 from launcher.recipe.peft import Peft
 from launcher.recipe.quantization import Quantization
 from launcher.recipe.run import Checkpoint, Launch, Tracking
+from launcher.recipe.schema import Recipe
 from launcher.recipe.training import Training
+from launcher.text import counted
 
 _DEFAULT_PROJECT = "launcher"
+_COPIED = 8
+"""Bytes per number of the embedding that training single rows of it takes: two copies by peft, and a gradient in TRL's
+head. Measured with torch's profiler on a CPU, tied and untied, in float32 and bfloat16."""
+_WORTH_TELLING_GIB = 0.05
 
 
 def hardware(cluster: Cluster, ranks: World) -> str:
@@ -65,18 +73,55 @@ def quantization(recipe: Quantization | None, choices: Choices) -> dict[str, Any
     """Arguments of BitsAndBytesConfig; 4-bit weights are expanded to the type of the matrix products."""
     if recipe is None:
         return None
+    if recipe.load_in_8bit:
+        return {"load_in_8bit": True}
     values = recipe.model_dump(mode="json", exclude={"load_in_8bit"})
     if values["bnb_4bit_compute_dtype"] == "auto":
         values["bnb_4bit_compute_dtype"] = choices.precision.value
+    if values["bnb_4bit_quant_storage"] == "auto":
+        values["bnb_4bit_quant_storage"] = quant_storage(choices)
     return values
 
 
+def quant_storage(choices: Choices) -> str:
+    """Type of the tensors that hold 4-bit codes: one with the other weights where a strategy puts them into one unit."""
+    return str(choices.dtype.value) if choices.strategy.value in ("fsdp2", "zero3") else "uint8"
+
+
+def sharding(recipe: Recipe, choices: Choices, facts: Facts, ranks: World) -> Sharding:
+    """How model, gradients and optimizer are spread over the ranks."""
+    starts = recipe.peft.init_lora_weights if recipe.peft else True
+    quantized = recipe.quantization is not None or facts.model.quantized is not None
+    return Sharding(
+        facts.preset,
+        offload=choices.offload.value,
+        group=recipe.sharding.dp_shard_size,
+        world_size=ranks.size,
+        device=choices.device.value,
+        checkpointing=bool(choices.checkpointing.value),
+        # Ranks that read nothing hold nothing from which codes, new rows or the start of an adapter could be computed.
+        loads_once=not quantized and not recipe.model.add_tokens and starts in (True, False, "gaussian"),
+    )
+
+
 def peft(recipe: Peft | None) -> dict[str, Any] | None:
-    """Arguments of LoraConfig; empty lists are left out, because peft tells them from absent ones."""
+    """Arguments of LoraConfig; empty lists and mappings are left out, because peft tells them from absent ones."""
     if recipe is None:
         return None
     values = recipe.model_dump(mode="json")
-    return {key: value for key, value in values.items() if value != []} | {"task_type": "CAUSAL_LM"}
+    return {key: value for key, value in values.items() if value not in ([], {})} | {"task_type": "CAUSAL_LM"}
+
+
+def new_rows(recipe: Recipe, facts: Facts) -> tuple[Decision, ...]:
+    """How the rows of added tokens are trained beside an adapter, and what that costs."""
+    tokens = recipe.model.add_tokens
+    if not tokens or recipe.peft is None or "embed_tokens" in recipe.peft.modules_to_save:
+        return ()
+    rows, width = facts.model.vocabulary, facts.model.config.get("hidden_size")
+    gib = rows * width * _COPIED / 2**30 if rows and width else 0.0
+    cost = f"; training them takes about {gib:.1f} GiB" if gib >= _WORTH_TELLING_GIB else ""
+    reason = f"they would stay as random as they start; they are saved with the adapter{cost}"
+    return (Decision("peft.trainable_token_indices", f"rows of {counted(len(tokens), 'added token')}", reason),)
 
 
 def data(recipe: Data, choices: Choices, facts: Facts) -> DataPlan:

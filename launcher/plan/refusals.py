@@ -28,30 +28,14 @@ def refusals(loaded: LoadedRecipe) -> list[RecipeError]:
 
 def _rows(recipe: Recipe) -> Iterator[Refusal]:
     yield from _model(recipe)
-    yield from _sharding(recipe)
     yield from _evaluation(recipe)
     yield from _launch(recipe)
 
 
 def _model(recipe: Recipe) -> Iterator[Refusal]:
-    model, quantization = recipe.model, recipe.quantization
-    adapter, alone = model.adapter_name_or_path is not None, quantization is None
-    yield "model.adapter_name_or_path", adapter and not alone, "an existing adapter is trained on an unquantized base"
-    new_rows = bool(model.add_tokens) and (adapter or recipe.peft is not None)
-    yield "model.add_tokens", new_rows, "with an adapter the new embeddings would stay as random as they start"
-    if quantization is not None:
-        yield "quantization.load_in_8bit", quantization.load_in_8bit, "the base is quantized to 4 bits"
-
-
-def _sharding(recipe: Recipe) -> Iterator[Refusal]:
-    sharding = recipe.sharding
-    yield (
-        "sharding.strategy",
-        sharding.strategy not in ("auto", "ddp"),
-        f"`{sharding.strategy}`; the strategy is `ddp`, each rank holds the whole model",
-    )
-    yield "sharding.offload", sharding.offload != "none", "model and optimizer stay on the device"
-    yield "sharding.preset", sharding.preset is not None, "the preset is `accelerate_configs/ddp.yaml`"
+    model = recipe.model
+    grown = bool(model.add_tokens) and model.adapter_name_or_path is not None
+    yield "model.add_tokens", grown, "peft adds no rows to an adapter that exists, and they would stay random"
 
 
 def _evaluation(recipe: Recipe) -> Iterator[Refusal]:
@@ -63,5 +47,4 @@ def _evaluation(recipe: Recipe) -> Iterator[Refusal]:
 
 def _launch(recipe: Recipe) -> Iterator[Refusal]:
     yield "sweep", recipe.sweep is not None, "one recipe is one run"
-    yield "export.merge", recipe.export.merge, "the result is the adapter, or the whole model without `peft`"
     yield "export.push_to_hub", recipe.export.push_to_hub is not None, "the result stays on this machine"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from launcher.plan.choices import Choices
-from launcher.plan.types import Batch
+from launcher.plan.parts import quant_storage
+from launcher.plan.types import Batch, ExportPlan
 from launcher.recipe.schema import Recipe
 from launcher.recipe.training import Training
 
@@ -22,12 +23,15 @@ def resolved_training(training: Training, choices: Choices, sizes: Batch) -> dic
     }
 
 
-def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any]) -> dict[str, Any]:
+def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any], export: ExportPlan) -> dict[str, Any]:
     """The whole recipe as plain values, in the order of the language; `extends` is merged already and left out."""
     values = recipe.model_dump(mode="json", by_alias=True, exclude={"extends"})
     values["training"] = training
     values["model"] |= {"dtype": choices.dtype.value, "attn_implementation": choices.attention.value}
-    values["sharding"] |= {"strategy": choices.strategy.value}
+    values["export"]["merge_base"] = export.base
+    if export.base is None:  # no adapter
+        del values["export"]["merge_base"]
+    values["sharding"] |= {"strategy": choices.strategy.value, "offload": choices.offload.value}
     values["data"] |= {
         "loss_on": choices.loss_on.value,
         "eval_datasets": [
@@ -37,6 +41,8 @@ def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any]) 
     quantization = values.get("quantization")
     if quantization and quantization["bnb_4bit_compute_dtype"] == "auto":
         quantization["bnb_4bit_compute_dtype"] = choices.precision.value
+    if quantization and quantization["bnb_4bit_quant_storage"] == "auto":
+        quantization["bnb_4bit_quant_storage"] = quant_storage(choices)
     return values
 
 

@@ -77,7 +77,9 @@ def advice(plan: Plan, run: str) -> str:
 def _another_run(plan: Plan) -> str:
     """Nothing that keeps the result is left."""
     length = max(1, plan.data.max_length // 2)
-    quantized = "" if plan.method == "qlora" else "; or QLoRA (`quantization: {load_in_4bit: true}`, `peft: {r: 16}`)"
+    quantized = (
+        "" if plan.method in ("qlora", "int8") else "; or QLoRA (`quantization: {load_in_4bit: true}`, `peft: {r: 16}`)"
+    )
     return (
         "it is one row at a time already, with activations recomputed, so the training itself must change, in a run of"
         f" its own: shorter rows, `launcher run RECIPE --set name={plan.name}-short --set data.max_length={length}`"

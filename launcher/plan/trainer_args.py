@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from launcher.plan.sharding import Sharding
 from launcher.plan.types import Batch, CheckpointPlan, DataPlan, EvaluationPlan
 
 _NOT_TRLS = ("global_batch_size", "on_oom")
@@ -20,6 +21,7 @@ def trainer_args(
     data: DataPlan,
     checkpoint: CheckpointPlan,
     evaluation: EvaluationPlan,
+    sharding: Sharding,
 ) -> dict[str, Any]:
     """Keyword arguments of SFTConfig.
 
@@ -31,6 +33,7 @@ def trainer_args(
         data: row length and packing.
         checkpoint: how often the run is saved.
         evaluation: rows per forward pass when the loss is measured.
+        sharding: how the model is spread over the ranks.
     """
     chosen = {key: value for key, value in training.items() if key not in _NOT_TRLS}
     return {
@@ -58,4 +61,5 @@ def trainer_args(
         "eval_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
+        **sharding.trainer_args(),
     }

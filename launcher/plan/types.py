@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of plan.json; it rises when an older launcher would misread a newer plan."""
 
-Method = Literal["full", "lora", "qlora"]
+Method = Literal["full", "lora", "qlora", "int8"]
+"""All weights, or an adapter: on a whole base, on one in 4 bits (QLoRA), on one in 8 bits (LLM.int8)."""
+MergeBase = Literal["quantized", "original"]
 LossOn = Literal["assistant", "completion", "all"]
 
 
@@ -185,6 +187,14 @@ class TrackingPlan:
 
 
 @dataclass(frozen=True)
+class ExportPlan:
+    """What becomes of the result. `base`: what the adapter is merged into, now or later; None without an adapter."""
+
+    merge: bool = False
+    base: MergeBase | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """One process group to start. Knows no scheduler.
 
@@ -224,6 +234,7 @@ class Plan:
     trainer: dict[str, Any]
     """Arguments of TRL's SFTConfig, all but `output_dir`, which is known when training starts."""
     strategy: str
+    """`ddp`, `fsdp2`, `zero1`, `zero2` or `zero3`."""
     checkpoint: CheckpointPlan
     evaluation: EvaluationPlan
     tracking: TrackingPlan
@@ -235,5 +246,10 @@ class Plan:
     identity: dict[str, Any]
     """Dotted key → value of what changes the mathematics; equal identities continue one another."""
     restart: RestartPlan = RestartPlan()
+    offload: Literal["none", "optimizer", "params"] = "none"
+    """What of the training state lies in host memory."""
+    shard_group: int | None = None
+    """Ranks that share one copy of the model under hybrid sharding; None: all that share anything."""
+    export: ExportPlan = ExportPlan()
     hang_limit_s: int | None = None
     """Seconds a rank may stand still within a step; None: it follows what the steps take."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from launcher.recipe import checks_settings
+from launcher.recipe.checks_adapter import adapter
 from launcher.recipe.checks_training import evaluation, schedule
 from launcher.recipe.contradiction import Contradiction
 from launcher.recipe.data import Data, EvalSource, Source
@@ -26,7 +28,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     return [
         *_model(recipe),
         *_quantization(recipe),
-        *_adapter(recipe),
+        *adapter(recipe),
         *_labels(recipe.data),
         *_template(recipe.data),
         *(
@@ -42,6 +44,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_weights(recipe.data),
         *schedule(recipe),
         *evaluation(recipe),
+        *checks_settings.faults(recipe),
         *_launch(recipe),
     ]
 
@@ -100,11 +103,6 @@ def _quantization(recipe: Recipe) -> Iterator[Contradiction]:
                 "remove it",
                 ("quantization.load_in_8bit",),
             )
-
-
-def _adapter(recipe: Recipe) -> Iterator[Contradiction]:
-    if recipe.peft is not None and not recipe.peft.target_modules:
-        yield Contradiction("peft.target_modules", "names no layer", "write `target_modules: all-linear`")
 
 
 def _template(data: Data) -> Iterator[Contradiction]:

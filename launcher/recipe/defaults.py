@@ -62,7 +62,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         "The library computes in float32; bfloat16 is several times faster where the GPU has it.",
     ),
     Difference(
-        "quantization.bnb_4bit_quant_storage", "uint8", "BitsAndBytesConfig", None, "The same type, written out."
+        "quantization.bnb_4bit_quant_storage",
+        "auto",
+        "BitsAndBytesConfig",
+        None,
+        "The library's uint8, but where weights are shared out: there each rank would keep all codes.",
     ),
     Difference(
         "data.max_length",

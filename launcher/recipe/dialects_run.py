@@ -1,6 +1,7 @@
 # ruff: noqa: FBT003
 """Names that other tools use for training, sharding, checkpoints, evaluation, tracking and the run itself."""
 
+from launcher.recipe.deprecated import INSTEAD
 from launcher.recipe.dialect import AXOLOTL, FACTORY, OLD, UNSLOTH, Row
 
 _CHECKPOINTING = {
@@ -8,6 +9,7 @@ _CHECKPOINTING = {
     "false": "training: {activation_checkpointing: false}",
     "unsloth": "training: {activation_checkpointing: true}",
 }
+_LAYER_KERNELS = {"true": "model: {model_init_kwargs: {use_kernels: true}}"}
 _HUB_REPO = "export: {push_to_hub: {repo: VALUE}}"
 _RUN_DIRECTORY = "set `name`; the run directory is RUNS/NAME, and `--runs DIR` moves RUNS"
 _COMMAND = "remove it: the command line says what is done (`launcher run`, `launcher report`)"
@@ -62,15 +64,16 @@ ROWS: dict[str, Row] = {
     ),
     "neftune_noise": Row("scripts", 5, "training: {neftune_noise_alpha: VALUE}"),
     "noisy_embedding_alpha": Row("older axolotl", 5, "training: {neftune_noise_alpha: VALUE}"),
-    "enable_liger_kernel": Row(FACTORY, True, "training: {use_liger_kernel: VALUE}"),
-    "use_liger": Row("older TRL", True, "training: {use_liger_kernel: VALUE}"),
+    "enable_liger_kernel": Row(FACTORY, True, _LAYER_KERNELS),
+    "use_liger": Row("older TRL", True, _LAYER_KERNELS),
+    "use_liger_kernel": Row(f"{OLD}, {AXOLOTL}", True, _LAYER_KERNELS),
     "random_state": Row(UNSLOTH, 3407, "training: {seed: VALUE}"),
     "group_by_length": Row(
         f"{OLD}, {AXOLOTL}", False, note="write `data: {packing: true}`: packed rows have no padding"
     ),
     "include_tokens_per_second": Row(OLD, True, note="remove it: tokens per second are always recorded"),
     "half_precision_backend": Row(OLD, "auto", note="remove it: the plan chooses the precision from the hardware"),
-    "label_smoothing": Row("scripts", 0.1, "training: {label_smoothing_factor: VALUE}"),
+    "label_smoothing": Row("scripts", 0.1, note=INSTEAD["label_smoothing_factor"]),
     "no_cuda": Row(OLD, True, note=_NO_CPU),
     "use_mps_device": Row(OLD, True, note=_NO_CPU),
     # sharding and launch

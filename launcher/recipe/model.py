@@ -6,6 +6,14 @@ from pydantic import Field
 
 from launcher.recipe.section import Section
 
+HUB_KERNELS = (
+    "kernels-community/flash-attn2",
+    "kernels-community/flash-attn3",
+    "kernels-community/vllm-flash-attn3",
+    "kernels-community/flash-attn4",
+)
+"""Flash kernels that transformers fetches from the Hub."""
+
 
 class Model(Section):
     """The model to start from. Names are those of TRL's ModelConfig and transformers' `from_pretrained`."""
@@ -26,9 +34,21 @@ class Model(Section):
     """Type of the weights in memory. `auto`: float32 on CPU and for full fine-tuning (with bf16 autocast on GPUs), bfloat16 for a frozen base."""
 
     attn_implementation: Literal[
-        "auto", "sdpa", "sdpa_documents", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+        "auto",
+        "sdpa",
+        "sdpa_documents",
+        "sdpa_varlen",
+        "eager",
+        "flash_attention_2",
+        "flash_attention_3",
+        "flash_attention_4",
+        "flex_attention",
+        "kernels-community/flash-attn2",
+        "kernels-community/flash-attn3",
+        "kernels-community/vllm-flash-attn3",
+        "kernels-community/flash-attn4",
     ] = "auto"
-    """Attention kernel; `sdpa_documents` is `sdpa` that takes the documents of a packed row apart, and is ours. `auto` lets the plan choose and say why."""
+    """Attention kernel. Two are ours: `sdpa_documents` is `sdpa` that takes the documents of a packed row apart, `sdpa_varlen` hands the row to torch's own flash kernel (GPU). `auto` lets the plan choose and say why."""
 
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.recipe.deprecated import INSTEAD
+
 HARDWARE = "remove it: the plan decides this from the hardware and prints its choice"
 RESUME = "remove it: `launcher run` continues a run from its newest complete checkpoint by itself"
 PRECISION = "remove it: the plan uses bf16 autocast where the hardware has it; `model.dtype` is the type of the weights"
@@ -34,7 +36,7 @@ OWNED: dict[str, dict[str, str]] = {
         "dataset_num_proc": "remove it: `prepare` uses the cores it finds",
         "shuffle_dataset": "remove it: rows are shuffled each epoch by `training.seed`",
         "eos_token": "remove it: the tokenizer's own is used",
-        "pad_token": "remove it: the tokenizer's own is used, or its end token",
+        "pad_token": INSTEAD["pad_token"],
         "data_seed": "write `training.seed` for row order, `data.mixture.seed` for mixture and splits",
     },
     "model": {
@@ -45,8 +47,11 @@ OWNED: dict[str, dict[str, str]] = {
         "fp16": PRECISION,
     },
     "training": {
-        "gradient_checkpointing": "write `training.activation_checkpointing`",
-        "gradient_checkpointing_kwargs": "write `training.activation_checkpointing_kwargs`",
+        "gradient_checkpointing": INSTEAD["gradient_checkpointing"],
+        "gradient_checkpointing_kwargs": INSTEAD["gradient_checkpointing_kwargs"],
+        "label_smoothing_factor": INSTEAD["label_smoothing_factor"],
+        "use_liger_kernel": INSTEAD["use_liger_kernel"],
+        "liger_kernel_config": INSTEAD["use_liger_kernel"],
     },
     "checkpoint": {
         "save_steps": "write `checkpoint.save_steps`",
@@ -163,8 +168,6 @@ PASSED_ON: dict[str, Limits] = {
     "debug": ANY,
     "full_determinism": ANY,
     "include_num_input_tokens_seen": ANY,
-    "label_smoothing_factor": SHARE,
-    "liger_kernel_config": ANY,
     "log_level": ANY,
     "log_level_replica": ANY,
     "log_on_each_node": ANY,
@@ -184,7 +187,6 @@ PASSED_ON: dict[str, Limits] = {
     "torch_compile_backend": ANY,
     "torch_compile_mode": ANY,
     "torch_empty_cache_steps": Limits(ge=1, le=1_000_000_000),
-    "use_liger_kernel": ANY,
     "weight_decay": Limits(ge=0, le=10),
 }
 

@@ -1,10 +1,13 @@
 """The `peft:` section."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from launcher.recipe.section import Section
+
+Start = Literal["gaussian", "orthogonal", "mica", "olora", "pissa", "eva", "corda", "loftq", "lora_ga"]
+"""peft's names for how A and B start, but `pissa_niter_N`, which holds a number."""
 
 
 class Peft(Section):
@@ -25,6 +28,15 @@ class Peft(Section):
     exclude_modules: tuple[str, ...] = ()
     """Layer names that get no adapter although `target_modules` matches them."""
 
+    layers_to_transform: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Numbers of the blocks that get an adapter, from 0; left out, all do. Needs `target_modules` as a list."""
+
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=4096)]] = Field(default_factory=dict)
+    """Layer name (or a regular expression for the end of one) → its own rank instead of `r`."""
+
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0, le=65536)]] = Field(default_factory=dict)
+    """Layer name (or a regular expression for the end of one) → its own `lora_alpha`."""
+
     modules_to_save: tuple[str, ...] = ()
     """Layers trained in full beside the adapter and saved with it."""
 
@@ -37,5 +49,5 @@ class Peft(Section):
     use_dora: bool = False
     """Train magnitude and direction apart (DoRA: Liu et al., 2024); slower and larger per step."""
 
-    init_lora_weights: bool | str = True
-    """How A and B start: `true` is peft's default (B = 0), else one of peft's names (`gaussian`, `pissa`, `olora`, …)."""
+    init_lora_weights: bool | Start | str = True
+    """How A and B start: `true` is peft's default (B = 0), else one of peft's names; `pissa_niter_N` is `pissa` by N iterations. docs/adapters.md has the table."""

@@ -23,5 +23,5 @@ class Quantization(Section):
     bnb_4bit_compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type the 4-bit weights are expanded to for each matrix product. `auto`: bfloat16 on GPUs that have it, float32 on CPU."""
 
-    bnb_4bit_quant_storage: Literal["uint8", "float32", "bfloat16", "float16"] = "uint8"
-    """Type of the tensors that hold the 4-bit codes. Sharding needs a float type here."""
+    bnb_4bit_quant_storage: Literal["auto", "uint8", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the tensors that hold the 4-bit codes. `auto`: the type of the other weights where they are shared out (fsdp2, zero3), which need one float type; else uint8."""

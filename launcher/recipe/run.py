@@ -15,7 +15,11 @@ class Sharding(Section):
     """`ddp` keeps a copy on each rank; the others share it out (`accelerate_configs/`)."""
 
     offload: Literal["none", "optimizer", "params"] = "none"
-    """Keep this part in host memory."""
+    """Keep this part in host memory. `optimizer`: its state (zero1, zero2, zero3). `params`: weights too (zero3, fsdp2)."""
+
+    dp_shard_size: int | None = Field(None, ge=2, le=100_000)
+    """Ranks that share one copy of the model under `fsdp2` (hybrid sharding: groups of that many, each with a whole copy).
+    Default: all ranks share one. The GPUs of a node is the size that keeps the traffic inside it."""
 
     preset: str | None = None
     """An accelerate or DeepSpeed file of your own, read like a shipped preset."""
@@ -113,7 +117,10 @@ class Export(Section):
     """What is made of the result."""
 
     merge: bool = False
-    """Merge the adapter into the base model."""
+    """After training, also write RUN/merged: the adapter merged into the base, a plain model that needs no peft."""
+
+    merge_base: Literal["auto", "quantized", "original"] = "auto"
+    """What the adapter is merged into: the `original` base, or the `quantized` weights it was trained on, expanded. `auto`: what it was trained on."""
 
     push_to_hub: PushToHub | None = None
     """Upload to the hub; left out, nothing leaves this machine."""

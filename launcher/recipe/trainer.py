@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from launcher.recipe.deprecated import value_of
 from launcher.recipe.describe import keys_of, range_words
 from launcher.recipe.ownership import PASSED_ON, WORDS, Limits
 from launcher.recipe.training import Training
@@ -91,6 +92,5 @@ def fits(name: str, value: Any) -> bool:
 
 
 def _field(name: str, read: dict[str, Any], limits: Limits) -> TrainerField:
-    return TrainerField(
-        name, tuple(read["types"]), read["default"], tuple(read.get("choices", WORDS.get(name, ()))), limits
-    )
+    words = (word for word in read.get("choices", WORDS.get(name, ())) if not value_of(name, word))
+    return TrainerField(name, tuple(read["types"]), read["default"], tuple(words), limits)

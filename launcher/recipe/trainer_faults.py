@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.errors import RecipeError
 from launcher.recipe import trainer
+from launcher.recipe.deprecated import value_of
 from launcher.recipe.faults import as_written, readings, seen, unknown
 from launcher.recipe.nodes import Node, Scalar, Table, at, key_place
 from launcher.recipe.ownership import owner_of
@@ -37,6 +38,9 @@ def _no_such_word(node: Node, name: str) -> tuple[str, str]:
 
 
 def _wrong_value(node: Node, field: trainer.TrainerField) -> tuple[str, str]:
+    old = value_of(field.name, node.text) if isinstance(node, Scalar) else None
+    if old:
+        return f"{seen(node)} is deprecated, and ends with {old.ends}", old.instead
     hint = f"leave it out for the default, {written(field.default)}"
     if isinstance(node, Scalar):
         others = readings(node, field.choices, boolean="bool" in field.types)

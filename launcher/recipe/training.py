@@ -42,10 +42,10 @@ class Training(Section):
     """Steps of rising learning rate; below 1, a share of all steps."""
 
     optim: str = "auto"
-    """Optimizer, by transformers' names. `auto` lets the plan choose."""
+    """Optimizer, by transformers' names. `auto`: AdamW in one kernel; with all weights trained on a GPU that cannot hold its state, `paged_adamw_8bit`."""
 
     activation_checkpointing: bool | Auto = "auto"
-    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more compute."""
+    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more compute. `activation_checkpointing_kwargs` says how: `{every_n_layers: 2}`, `{selective: true}`, `{offload: true}`."""
 
     logging_steps: float = Field(1, gt=0, le=100_000_000)
     """Optimizer steps between two entries of loss and learning rate."""

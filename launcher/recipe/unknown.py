@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.recipe import deprecated
 from launcher.recipe.describe import keys_of
 from launcher.recipe.nodes import Table, at
 from launcher.recipe.ownership import owner_of
@@ -30,7 +31,7 @@ def owned_key(tree: Table, name: str) -> tuple[str, str]:
     line = f"write {quote(suggestion.write, width=_SHOWN)}" if suggestion and suggestion.write else instead
     by = "`launcher plan` decides it" if owner == "plan" else f"it belongs to `{owner}`"
     if owner == "training":
-        return "is a deprecated name", line
+        return deprecated.words_of(name), line
     return f"not set here, {by}", line
 
 

@@ -14,18 +14,22 @@ from launcher.plan.types import Plan
 from launcher.render.command import shell_lines
 from launcher.render.plan_text import plan_text
 from launcher.render.recipe_yaml import recipe_yaml
+from launcher.render.sharding import accelerate_yaml, deepspeed_json
 from launcher.runs.paths import RunDir
 
 
 def texts(planned: Planned, folder: Path, *, next_line: str | None = None) -> dict[Path, str]:
     """Path → text of every rendered file, for a run in `folder`."""
     run = RunDir(folder)
+    deepspeed = deepspeed_json(planned.plan)
     return {
         run.plan: codec.dumps(planned.plan),
         run.plan_text: markdown(planned.plan, run_dir=folder.name, next_line=next_line),
         run.recipe: recipe_yaml(planned.plan),
         run.placement: json.dumps(planned.placement, indent=2, ensure_ascii=False) + "\n",
         run.commands: commands(planned.plan),
+        run.accelerate: accelerate_yaml(planned.plan),
+        **({run.deepspeed: deepspeed} if deepspeed else {}),
     }
 
 

@@ -59,11 +59,14 @@ def _headline(plan: Plan) -> str:
 def _method(plan: Plan) -> str:
     if plan.method == "full":
         return f"full, {plan.model.dtype}"
+    base = {"lora": f", {plan.model.dtype}", "qlora": " on a 4-bit base", "int8": " on an int8 base"}[plan.method]
     if plan.peft is None:
-        return f"adapter {plan.model.adapter}, {plan.model.dtype}"
+        return f"adapter {plan.model.adapter}{base}"
     rank = f"r{plan.peft['r']}"
+    if plan.method != "qlora":
+        return f"LoRA {rank}{base}"
     if plan.quantization is None:
-        return f"{'QLoRA' if plan.method == 'qlora' else 'LoRA'} {rank}, {plan.model.dtype}"
+        return f"QLoRA {rank}, {plan.model.dtype}"
     double = "+dq" if plan.quantization["bnb_4bit_use_double_quant"] else ""
     return f"QLoRA {plan.quantization['bnb_4bit_quant_type']}{double} {rank}"
 
@@ -179,7 +182,7 @@ def _limit(plan: Plan) -> list[str]:
 
 
 def _next(plan: Plan, line: str | None, note: str) -> list[str]:
-    if plan.jobs[-1].nodes > 1:
+    if any(job.nodes > 1 for job in plan.jobs):
         return ["type each line below on its node, with HOST the name of the first; all share the run directory"]
     return [f"{line or 'launcher run ' + plan.name}     {note}"]
 

@@ -113,7 +113,7 @@ def _subtitle(plan: Plan | None) -> str:
         return ""
     model = plan.model.name or f"{plan.model.architecture or 'a model'} from its configuration"
     size = f"{text.count(plan.model.parameters)} parameters" if plan.model.parameters else None
-    method = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[plan.method]
+    method = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA", "int8": "LoRA on an int8 base"}[plan.method]
     rank = f"r {plan.peft['r']}" if plan.peft and "r" in plan.peft else None
     return " · ".join(part for part in (plan.task, model, size, method, rank, plan.hardware) if part)
 

@@ -57,7 +57,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class ExitNote:
-    """What one process wrote as its last act: `who` is `prepare` or a rank's number, `time` is Unix time in seconds."""
+    """What one process wrote as its last act: `who` is `prepare`, `export` or a rank's number, `time` is Unix time in seconds."""
 
     who: str
     code: int

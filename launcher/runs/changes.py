@@ -8,9 +8,6 @@ from typing import Any
 DATA_FILES = "data.files"
 """What `--allow-change` calls the contents of the data files."""
 
-SHARDING = "sharding"
-"""What `--allow-change` calls the way in which weights and optimizer state are spread over the ranks."""
-
 Change = tuple[str, Any, Any]
 """Key, old value, new value; None where the key is absent."""
 
@@ -40,7 +37,7 @@ def since(step: int, allowed: Sequence[Mapping[str, Any]]) -> list[Change]:
 def undone(identity: Mapping[str, Any], changes: Sequence[Change]) -> dict[str, Any]:
     """The identity as it was before these changes."""
     before = dict(identity)
-    for key, old, _ in reversed([each for each in changes if each[0] not in (DATA_FILES, SHARDING)]):
+    for key, old, _ in reversed([each for each in changes if each[0] != DATA_FILES]):
         before[key] = old
         if old is None:
             del before[key]

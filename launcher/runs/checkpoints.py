@@ -130,7 +130,7 @@ def sweep(run_dir: RunDir) -> None:
     The folder is renamed first: whoever of an earlier attempt still writes into it finds it gone, and commits nothing.
     """
     discard(run_dir, run_dir.staging)
-    for leftover in (run_dir.trash, *run_dir.model_drafts):
+    for leftover in (run_dir.trash, *run_dir.model_drafts, *run_dir.merged_drafts):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

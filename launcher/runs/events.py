@@ -31,6 +31,7 @@ EventName = Literal[
     "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual
     "not_finite",  # step, what: loss|gradient|weights, ranks, learning_rate, rows: {rank: [text]}
     "hang",  # rank, host, phase, step, seconds, limit_s, error    from the monitor of the rank's machine
+    "export",  # folder, base, dtype, bytes, logits: {merged, allowed, adapter, trained}, seconds, memory_gib
     "end",  # step, state: finished|stopped|failed, error
 ]
 

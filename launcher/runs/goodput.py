@@ -171,6 +171,8 @@ class _Log:
         if not self.attempts or (number is not None and number != self.attempts[-1].number):
             return
         now = self.attempts[-1]
+        if "export" in (name, event.get("stage")):
+            return  # it may come days after the run; within one, the attempt's own end covers it
         now.ended = max(now.ended, time)
         match name:
             case "start":

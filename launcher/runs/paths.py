@@ -48,6 +48,16 @@ class RunDir:
         return self.root / "commands.sh"
 
     @property
+    def accelerate(self) -> Path:
+        """`accelerate.yaml`: the sharding for `accelerate launch`."""
+        return self.root / "accelerate.yaml"
+
+    @property
+    def deepspeed(self) -> Path:
+        """`deepspeed.json`: DeepSpeed's configuration, under its strategies."""
+        return self.root / "deepspeed.json"
+
+    @property
     def data_facts(self) -> Path:
         """`data.json`: what `prepare` made, committed last."""
         return self.root / "data.json"
@@ -80,6 +90,11 @@ class RunDir:
     def base(self) -> Path:
         """The random model of a `from_config` recipe, written once by `prepare`."""
         return self.root / "base"
+
+    @property
+    def adapter_start(self) -> Path:
+        """What an adapter began with that took its start out of the base (`pissa`, `olora`); written once."""
+        return self.root / "adapter_start.safetensors"
 
     @property
     def events(self) -> Path:
@@ -170,6 +185,20 @@ class RunDir:
     def model_drafts(self) -> tuple[Path, ...]:
         """All of those."""
         return tuple(self.root.glob(".model-*"))
+
+    @property
+    def merged(self) -> Path:
+        """The adapter merged into its base: a plain model with its tokenizer."""
+        return self.root / "merged"
+
+    def merged_draft(self, attempt: int) -> Path:
+        """That, while it is written and checked; swept at the next start."""
+        return self.root / f".merged-{attempt}"
+
+    @property
+    def merged_drafts(self) -> tuple[Path, ...]:
+        """All of those."""
+        return tuple(self.root.glob(".merged-*"))
 
     @property
     def report(self) -> Path:

@@ -112,7 +112,7 @@ def cause_of(notes: Sequence[ExitNote]) -> str:
     """What ended an attempt, by the notes of its processes: the first failure; where no rank left one, the machine."""
     if failure := attempts.first_failure(notes):
         return failure.cause
-    ranks = {note.cause for note in notes if note.who != "prepare"}
+    ranks = {note.cause for note in notes if note.who.isdigit()}
     return "stopped" if "stopped" in ranks else "finished" if ranks else "infrastructure"
 
 

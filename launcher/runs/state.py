@@ -7,6 +7,7 @@ from typing import Literal
 
 from launcher.errors import Exit
 from launcher.runs import attempts, checkpoints, events, lock
+from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
 
 StateName = Literal["queued", "prepared", "running", "stopped", "failed", "done"]
@@ -46,6 +47,14 @@ def trained(run_dir: RunDir) -> bool:
     if run_dir.done.exists() or checkpoints.folders(run_dir):
         return True
     return any(event.get("event") in _HISTORY for event in events.read(run_dir.events))
+
+
+def complete(run_dir: RunDir) -> bool:
+    """The training ended with the last step of the data as it is prepared now, and its result is there."""
+    ends = [event for event in events.read(run_dir.events) if event.get("event") == "end"]
+    last = (read_json(run_dir.data_facts) or {}).get("max_steps")
+    finished = bool(ends) and ends[-1].get("state") == "finished" and ends[-1].get("step") == last
+    return finished and run_dir.model.exists()
 
 
 def _after(run_dir: RunDir, number: int) -> State:

@@ -9,35 +9,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from launcher.errors import RunFailed
 from launcher.runs import events
+from launcher.worker import reality
 from launcher.worker.job import Job
-
-
-class CheckWrapper(TrainerCallback):
-    """Before the first step: the trainer is spread over the ranks as planned. Some mismatches train on silently."""
-
-    def __init__(self, job: Job, trainer: Any) -> None:
-        self._plan = job.plan
-        self._trainer = trainer
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        """Compare wrapper and global batch with the plan.
-
-        Raises:
-            RunFailed: they differ.
-        """
-        if state.global_step >= state.max_steps:
-            return  # nothing is left to train, so nothing is wrapped
-        batch = self._plan.batch
-        wrapper = type(self._trainer.model_wrapped).__name__
-        if (wrapper == "DistributedDataParallel") != (batch.world_size > 1):
-            raise RunFailed(
-                f"planned {self._plan.strategy} on {batch.world_size} ranks, but the trainer runs `{wrapper}`"
-            )
-        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if rows != batch.global_size:
-            raise RunFailed(f"planned {batch.global_size} rows per optimizer step, but the trainer takes {rows}")
 
 
 class StepClock(TrainerCallback):
@@ -90,19 +64,14 @@ class Events(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Say what really runs."""
-        model = self._trainer.model
         self._tokens_before = _tokens_until(self._job, state.global_step)
         self._last = (time.monotonic(), 0.0)
         self._told = state.global_step
         events.append(
             self._job.run_dir.events,
             "start",
-            world_size=args.world_size,
-            wrapper=type(self._trainer.model_wrapped).__name__,
             device=str(args.device),
-            dtype=str(model.dtype).removeprefix("torch."),
-            trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-            parameters=model.num_parameters(),
+            **reality.facts(self._trainer),
             step=state.global_step,
             max_steps=state.max_steps,
             steps_per_epoch=self._job.data_facts()["steps_per_epoch"],

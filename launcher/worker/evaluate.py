@@ -23,6 +23,7 @@ from launcher.worker.beats import beat
 from launcher.worker.boundary import Abandoned, Boundary
 from launcher.worker.generate import answers
 from launcher.worker.random_state import undisturbed
+from launcher.worker.reality import is_sharded
 
 Batches = Callable[[Sequence[int]], Iterator[int]]
 When = Literal["base", "step", "final"]
@@ -224,6 +225,7 @@ def generate_all(
                         [prompts[i] for i in share.rows[start : start + spec.batch_size]],
                         max_new_tokens=spec.max_new_tokens,
                         interrupted=interrupted,
+                        together=trainer.args.world_size > 1 and any(map(is_sharded, trainer.model.parameters())),
                     )
             except Exception as fault:  # noqa: BLE001 - agreed by all ranks below
                 torch.cuda.empty_cache()

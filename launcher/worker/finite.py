@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -85,6 +85,8 @@ class Finite:
 
 def _local(weight: torch.Tensor) -> torch.Tensor:
     """This rank's part of a sharded weight."""
+    if hasattr(weight, "ds_tensor"):
+        return cast(torch.Tensor, weight.ds_tensor)
     return weight.to_local() if hasattr(weight, "to_local") else weight
 
 

@@ -18,6 +18,7 @@ def answers(
     *,
     max_new_tokens: int,
     interrupted: Callable[[], bool] = lambda: False,
+    together: bool = False,
 ) -> list[str]:
     """The most probable continuation of each prompt, token by token, without special tokens. All prompts at once.
 
@@ -29,6 +30,7 @@ def answers(
         prompts: token ids, each prompt at least one.
         max_new_tokens: longest answer, in tokens.
         interrupted: asked after each token; when true, the answers end there.
+        together: ranks hold parts of the model, so that each must make as many steps as the one with the longest answer.
     """
     stop = stop_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop[0] if stop else 0
@@ -46,6 +48,7 @@ def answers(
             attention_mask=mask_BT.to(model.device),
             generation_config=greedy,
             stopping_criteria=StoppingCriteriaList([cut_off]),
+            synced_gpus=together,
         )
     return list(tokenizer.batch_decode(output[:, ids_BT.shape[1] :], skip_special_tokens=True))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.errors import Exit
 from launcher.runs import attempts, lock
-from launcher.runs.files import write_json
+from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
 from launcher.runs.stopping import deadline
 from launcher.worker import beats, monitor, peers, process
@@ -33,6 +33,8 @@ def main(root: str, parent: int) -> int:
         The exit code: 0 finished, 85 saved and stopped, 86 infrastructure, 93 it would fail again.
     """
     listen()
+    # `accelerate launch` lists its preset's keys here, and accelerate refuses a DeepSpeed configuration with the same ones.
+    os.environ.pop("ACCELERATE_CONFIG_DS_FIELDS", None)
     process.die_with_parent(parent)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     run_dir = RunDir(Path(root).resolve())
@@ -52,9 +54,9 @@ def _rank(run_dir: RunDir, parent: int, rank: int, world_size: int) -> int:
     note = ExitNote(run_dir.rank_exit(attempt, rank), log, run_dir.root)
     beats.publish(run_dir.rank_process(attempt, rank))
     monitor.start(run_dir, attempt)
-    if world_size == 1:
+    if world_size == 1 and not _sharded(run_dir):
         process.forget_torchrun()
-    else:
+    elif world_size > 1:
         peers.watch(run_dir, attempt, rank, note)
     ending = _train(run_dir, attempt, rank)
     beats.beat("done")
@@ -81,6 +83,12 @@ def _train(run_dir: RunDir, attempt: int, rank: int) -> Ending:
                 traceback.print_exc()
         return ending
     return Ending("finished")
+
+
+def _sharded(run_dir: RunDir) -> bool:
+    """Whether the plan shares the model out; one rank is a group of its own then."""
+    plan = read_json(run_dir.plan) or {}
+    return bool(plan.get("strategy", "ddp") != "ddp")
 
 
 def _request(run_dir: RunDir, rank: int) -> StopRequest:

@@ -1,11 +1,12 @@
-"""The model that is trained, from the plan: weights, quantization, vocabulary, adapter."""
+"""The model that is trained, from the plan: weights, quantization, vocabulary, an adapter that exists."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from launcher.errors import EnvironmentFault
@@ -20,8 +21,10 @@ def load_model(job: Job, tokenizer: Any) -> Any:
         EnvironmentFault: the model or the adapter cannot be loaded.
     """
     plan = job.plan.model
-    if plan.attn_implementation == attention.SDPA_DOCUMENTS:
+    if plan.attn_implementation in (attention.SDPA_DOCUMENTS, attention.SDPA_VARLEN):
         attention.register()
+    if job.plan.method == "int8":  # it would say at every layer of every pass that it rounds its inputs to float16
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     local = plan.from_config is not None or job.placed("model") is not None
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -32,6 +35,7 @@ def load_model(job: Job, tokenizer: Any) -> Any:
             trust_remote_code=plan.trust_remote_code,
             local_files_only=not local and not hub.reachable(),
             quantization_config=BitsAndBytesConfig(**job.plan.quantization) if job.plan.quantization else None,
+            device_map=_device_map(job),
             **plan.init_kwargs,
         )
     except (OSError, ImportError) as fault:
@@ -44,16 +48,21 @@ def load_model(job: Job, tokenizer: Any) -> Any:
     return _with_adapter(job, model) if plan.adapter else model
 
 
+def _device_map(job: Job) -> dict[str, str] | None:
+    """Weights go from their files straight to this rank's GPU, one at a time: no rank needs host memory for a whole model.
+
+    Where ranks share the weights out, FSDP2 and ZeRO-3 say how they are loaded.
+    """
+    quantized = job.plan.method in ("qlora", "int8")
+    sharded = job.plan.strategy in ("fsdp2", "zero3") and not quantized
+    if job.plan.device == "cpu" or sharded:
+        return None
+    return {"": f"cuda:{torch.cuda.current_device()}"}
+
+
 def _with_adapter(job: Job, model: Any) -> Any:
     where = job.placed("adapter") or str(job.plan.model.adapter)
     try:
         return PeftModel.from_pretrained(model, where, is_trainable=True)
     except (OSError, ValueError) as fault:
         raise EnvironmentFault(f"adapter `{where}` cannot be loaded: {str(fault).splitlines()[0]}") from fault
-
-
-def peft_config(job: Job) -> LoraConfig | None:
-    """The new adapter to train; None for full fine-tuning, and when an existing adapter is trained on."""
-    if job.plan.peft is None or job.plan.model.adapter:
-        return None
-    return LoraConfig(**job.plan.peft)

@@ -10,9 +10,12 @@ from typing import Any
 from torch import nn
 
 from launcher.errors import RunFailed
+from launcher.plan import compatibility
 from launcher.plan.model_files import fingerprint
 from launcher.runs import changes, events, names, record
 from launcher.runs.checkpoints import Checkpoint
+from launcher.worker import universal
+from launcher.worker.beats import beat
 from launcher.worker.job import Job
 from launcher.worker.newest_checkpoint import choose
 from launcher.worker.trainer import Trainer
@@ -41,10 +44,19 @@ def train(job: Job, trainer: Trainer, rank: int) -> None:
     check(job, checkpoint)
     if rank == 0:
         announce(job, trainer, checkpoint)
+    path = _for_these_ranks(job, trainer, checkpoint, rank)
     if checkpoint.step < trainer.args.max_steps:
-        trainer.train(resume_from_checkpoint=str(checkpoint.path))
+        trainer.train(resume_from_checkpoint=str(path))
     else:
-        trainer.load_last(str(checkpoint.path))
+        trainer.load_last(str(path))
+
+
+def _for_these_ranks(job: Job, trainer: Trainer, checkpoint: Checkpoint, rank: int) -> Path:
+    """The checkpoint, or a copy that this number of ranks can read."""
+    if job.plan.strategy not in ("zero1", "zero2") or checkpoint.manifest["world_size"] == job.plan.batch.world_size:
+        return checkpoint.path
+    beat("load")
+    return universal.convert(trainer, checkpoint.path, trainer.store.staging / "universal", rank)
 
 
 def check(job: Job, checkpoint: Checkpoint) -> None:
@@ -63,12 +75,22 @@ def check(job: Job, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path.name} was trained on other rows than those prepared now",
             hint=f"bring back the data this run was started with, start a new run, or {_allow(job, changes.DATA_FILES)}",
         )
+    _check_sharding(job, checkpoint)
+
+
+def _check_sharding(job: Job, checkpoint: Checkpoint) -> None:
     then, now = checkpoint.manifest["strategy"], job.plan.strategy
-    if then != now and (changes.SHARDING, now) not in [(key, new) for key, _, new in allowed]:
+    if then != now:
         raise RunFailed(
-            f"{checkpoint.path.name} was saved under another sharding:\n"
-            + changes.listed([("sharding.strategy", then, now)]),
-            hint=f"set `sharding.strategy` back, or {_allow(job, changes.SHARDING)}",
+            f"{checkpoint.path.name} was saved under `{then}`, and `{now}` is planned: nothing converts one into the other",
+            hint=f"set `sharding: {{strategy: {then}}}`, or start a new run: `--set name=NAME`",
+        )
+    saved, ranks = checkpoint.manifest["world_size"], job.plan.batch.world_size
+    why = compatibility.elsewhere(now)
+    if saved != ranks and why:
+        raise RunFailed(
+            f"{checkpoint.path.name} was saved by {saved} ranks of `{now}`, not {ranks}: {why}",
+            hint=compatibility.SAME_RANKS_HINT,
         )
 
 

@@ -1,7 +1,8 @@
 """`python -m launcher.worker.stage RUN STAGE`: what runs before or after training, as plain processes.
 
-`prepare` makes the data; `inspect` writes some of its rows as JSON to standard output. Neither loads torch or its
-family unless it has something to make: a second `prepare` must cost no more than a look.
+`prepare` makes the data; `inspect` writes some of its rows as JSON to standard output; `export` merges the result into
+its base. The first two do not load torch or its family unless they have something to make: a second `prepare` must cost
+no more than a look.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from launcher.errors import LauncherError
 from launcher.runs import attempts
 from launcher.runs.paths import RunDir
 from launcher.worker.faults import Ending, ExitNote, ending_of
@@ -26,37 +28,51 @@ def main(root: str, stage: str, *arguments: str) -> int:
     os.environ.update(_QUIET)
     run_dir = RunDir(Path(root).resolve())
     if stage == "prepare":
-        return _prepare(run_dir)
+        return _noted(run_dir, stage, lambda _: _prepare(run_dir))
+    if stage == "export":
+        return _noted(run_dir, stage, lambda attempt: _export(run_dir, attempt, *arguments))
     if stage == "inspect":
         return _inspect(run_dir, arguments)
     _say(f"unknown stage `{stage}`")
     return 2
 
 
-def _prepare(run_dir: RunDir) -> int:
-    """Make the data, and leave a note of how that ended."""
+def _noted(run_dir: RunDir, stage: str, work: Callable[[int], None]) -> int:
+    """Do the work of a stage, which takes the attempt's number, and leave a note of how that ended."""
     attempt = int(os.environ.get("LAUNCHER_ATTEMPT", "0")) or max(attempts.numbers(run_dir), default=1)
-    note = ExitNote(run_dir.attempt(attempt) / "exit-prepare.json", run_dir.stage_log(attempt, "prepare"), run_dir.root)
-    ending = _prepared(run_dir)
+    note = ExitNote(run_dir.attempt(attempt) / f"exit-{stage}.json", run_dir.stage_log(attempt, stage), run_dir.root)
+    try:
+        work(attempt)
+        ending = Ending("finished")
+    except Exception as error:  # noqa: BLE001 - every end is reported in the note
+        ending = _ending(error, run_dir)
     note.write(ending.prepare_code, ending)
     _tell(ending)
     return ending.prepare_code
 
 
-def _prepared(run_dir: RunDir) -> Ending:
-    try:
-        from launcher.worker import metrics
-        from launcher.worker.data.prepare import prepare
-        from launcher.worker.data.progress import Progress
-        from launcher.worker.job import load
+def _prepare(run_dir: RunDir) -> None:
+    from launcher.worker import metrics
+    from launcher.worker.data.prepare import prepare
+    from launcher.worker.data.progress import Progress
+    from launcher.worker.job import load
 
-        job = load(run_dir.root)
-        metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
-        made = prepare(job, Progress(_say, run_dir, "prepare"))
-        _say("data is ready" if made else "data is ready (nothing changed)")
-    except Exception as error:  # noqa: BLE001 - every end is reported in the note
-        return _ending(error, run_dir)
-    return Ending("finished")
+    job = load(run_dir.root)
+    metrics.require(name for spec in job.plan.evaluation.generate for name in spec.metrics)
+    made = prepare(job, Progress(_say, run_dir, "prepare"))
+    _say("data is ready" if made else "data is ready (nothing changed)")
+
+
+def _export(run_dir: RunDir, attempt: int, base: str) -> None:
+    """Merge the adapter into the `quantized` or `original` base."""
+    from transformers.utils import logging
+
+    from launcher.worker.job import load
+    from launcher.worker.merge import merge
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    merge(load(run_dir.root), attempt, "quantized" if base == "quantized" else "original")
 
 
 def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
@@ -79,7 +95,7 @@ def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
 
 def _ending(error: Exception, run_dir: RunDir) -> Ending:
     ending = ending_of(error, run_dir.root)
-    if ending.cause == "code":
+    if ending.cause == "code" and not isinstance(error, LauncherError):
         traceback.print_exc()
     return ending
 

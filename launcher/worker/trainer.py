@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
@@ -25,6 +26,21 @@ class Trainer(WatchedTrainer):
     def __init__(self, *args: Any, store: CheckpointStore, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.store = store
+        self._planned: list[tuple[dict[str, Any], bool]] = []
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make it, and remember what was planned for it: a checkpoint brings its own."""
+        made = super().create_optimizer(*args, **kwargs)
+        self._planned.clear()
+        for group in made.param_groups:
+            settings = {"initial_lr": group["lr"]} | {name: group[name] for name in _SETTINGS if name in group}
+            self._planned.append((settings, not group["params"]))
+        return made
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, but not into a checkpoint that holds it in parts already."""
+        if not (_internal_call and (self.is_fsdp_enabled or self.is_deepspeed_enabled)):
+            super().save_model(output_dir, _internal_call)
 
     def _get_output_dir(self, trial: Any) -> str:  # noqa: ARG002 - transformers' signature
         return str(self.store.staging)
@@ -39,8 +55,8 @@ class Trainer(WatchedTrainer):
             return
         try:
             super()._save_checkpoint(model, trial)
-        except Exception as error:
-            found = trouble(error, self.store.staging)
+        except (Exception, CheckpointException) as error:
+            found = trouble(_cause(error), self.store.staging)
             if found is None:
                 raise
         if self._agreed(found):
@@ -57,7 +73,7 @@ class Trainer(WatchedTrainer):
         types = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for name, weight in self.model.named_parameters():
-            if name in types:
+            if name in types and weight.dtype != types[name]:
                 weight.data = weight.data.to(types[name])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -70,19 +86,34 @@ class Trainer(WatchedTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load their states. Those carry the settings they were saved under; the plan's hold, should it have changed since."""
-        planned = [{name: group[name] for name in _SETTINGS if name in group} for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
-        for group, settings in zip(self.optimizer.param_groups, planned, strict=True):
+        if checkpoint is None:
+            return
+        groups = self.optimizer.param_groups
+        # DeepSpeed leaves out groups without weights, such as an adapter's weights without decay.
+        planned = [settings for settings, empty in self._planned if not empty or len(groups) == len(self._planned)]
+        for group, settings in zip(groups, planned, strict=True):
             group.update(settings)
         if isinstance(self.lr_scheduler, LambdaLR):
             _follow_anew(self.lr_scheduler, [settings["initial_lr"] for settings in planned])
 
     def load_last(self, checkpoint: str) -> None:
         """Stand where training to `checkpoint` stood at its end, without a further step: what remains is to measure and save."""
-        self._load_from_checkpoint(checkpoint)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # what is shared out is loaded into what would train it
+            self._prepare_for_training(self.args.max_steps, self.get_train_dataloader(), checkpoint)
+        else:
+            self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         self.callback_handler.on_train_begin(self.args, self.state, TrainerControl())
         self.callback_handler.on_train_end(self.args, self.state, TrainerControl())
+
+
+def _cause(error: BaseException) -> Exception:
+    """What stopped a save; the parts of a sharded one are written together, and it lists what stopped each rank."""
+    if not isinstance(error, CheckpointException):
+        return error if isinstance(error, Exception) else RuntimeError(str(error))
+    failures = [failure[0] if isinstance(failure, tuple) else failure for failure in error.failures.values()]
+    return next((each for each in failures if isinstance(each, Exception)), RuntimeError(str(error)))
 
 
 def _follow_anew(schedule: LambdaLR, base_rates: list[float]) -> None:

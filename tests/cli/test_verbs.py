@@ -25,7 +25,7 @@ def run_dir(tmp_path, monkeypatch):
 
 def test_an_unknown_run_is_one_line_with_a_hint(run_dir, capsys):
     """No traceback, exit code 2."""
-    for verb in ("status", "logs", "stop", "report", "run"):
+    for verb in ("status", "logs", "stop", "export", "report", "run"):
         assert main([verb, "dmo"]) == 2
         assert capsys.readouterr().err == "error: no run `dmo` in runs\nhint:  did you mean `demo`?\n"
 

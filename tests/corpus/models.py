@@ -268,11 +268,11 @@ CASES = (
     ),
     Case(
         "T15",
-        "4 bits, shared out as ZeRO-3 does",
+        "4 bits, moved to host memory by what moves nothing",
         Refused(("recipe.yaml", "sharding")),
         rows(),
-        recipe(rest="peft: {r: 4}\nquantization: {load_in_4bit: true}\nsharding: {strategy: zero3}\n"),
-        variant="zero3",
+        recipe(rest="peft: {r: 4}\nquantization: {load_in_4bit: true}\nsharding: {strategy: ddp, offload: params}\n"),
+        variant="offload",
         plain=Plain(untried="needs DeepSpeed"),
     ),
     Case(

@@ -28,7 +28,7 @@ data:
   datasets: [{label: sums, path: sums.jsonl, columns: {prompt: question, completion: answer}}]
   eval_datasets: [{label: held_out, from: sums, fraction: 0.1}]
   max_length: 64
-training: {global_batch_size: 4, gradient_accumulation_steps: 1, num_train_epochs: 8, learning_rate: 1.0e-3}
+training: {global_batch_size: 4, gradient_accumulation_steps: 1, num_train_epochs: 24, learning_rate: 1.0e-3}
 checkpoint: {save_steps: 25}
 """
 
@@ -199,10 +199,10 @@ def test_stop_saves_at_the_next_step_and_the_run_ends_with_85(life):
 
 
 def test_the_run_goes_on_to_its_end_and_then_says_that_it_is_finished(life):
-    """Every step was trained exactly once by those that count; 60 rows, 10 of them repeated, 5 held out: 45, filled up to 48, 12 steps, 8 times."""
+    """Every step was trained exactly once by those that count; 60 rows, 10 of them repeated, 5 held out: 45, filled up to 48, 12 steps, 24 times."""
     assert life.said["finished"].returncode == 0, life.said["finished"].stderr
     assert steps(life.run_dir, 4)[0][0] == steps(life.run_dir, 3)[-1][0] + 1
-    assert steps(life.run_dir, 4)[-1][0] == 8 * 12
+    assert steps(life.run_dir, 4)[-1][0] == 24 * 12
     assert life.run_dir.done.exists()
     assert (life.run_dir.model / "model.safetensors").exists()
     assert life.said["run again"].returncode == 0

@@ -1,6 +1,7 @@
 """Which run a command means: the same mathematics continues, other mathematics gets a directory of its own."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import threading
@@ -12,7 +13,7 @@ from launcher.errors import DataError, EnvironmentFault, UsageError
 from launcher.executors import folder, pick, prepared
 from launcher.plan import codec
 from launcher.plan.make import Planned
-from launcher.runs import attempts, changes, events, lock, names, record
+from launcher.runs import attempts, changes, checkpoints, events, lock, names, record
 from launcher.runs.paths import RunDir
 from tests.executors import stages
 
@@ -209,14 +210,36 @@ def test_what_is_allowed_beside_the_identity_is_noted_with_the_newest_checkpoint
     run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
     for step in (5, 20, 10):
         (run_dir.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
-    picked = pick.by_continue(run_dir, planned(seed=1), allowed=[changes.DATA_FILES, changes.SHARDING])
-    assert [changes.describe(each) for each in picked.differences] == [
-        "data.files: as prepared → prepared anew",
-        "sharding: as saved → ddp",
-    ]
+    picked = pick.by_continue(run_dir, planned(seed=1), allowed=[changes.DATA_FILES])
+    assert [changes.describe(each) for each in picked.differences] == ["data.files: as prepared → prepared anew"]
     known = record.read(run_dir)
-    assert [(each["key"], each["step"]) for each in known.changes] == [("data.files", 20), ("sharding", 20)]
+    assert [(each["key"], each["step"]) for each in known.changes] == [("data.files", 20)]
     assert known.identity == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("saved", "ranks", "says"),
+    [
+        ("zero2", 1, "was saved under `zero2`, and the recipe says `ddp`"),
+        ("ddp", 4, None),
+    ],
+)
+def test_a_checkpoint_of_another_sharding_is_refused_before_anything_is_started(planned, tmp_path, saved, ranks, says):
+    """The run stays what it is; ddp goes on on any number of ranks."""
+    run_dir = pick.by_recipe(tmp_path / "runs", planned(seed=1)).run_dir
+    folder = run_dir.checkpoints / "checkpoint-4"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"1")
+    files = {"weights": {"size": 1, "sha256": hashlib.sha256(b"1").hexdigest()}}
+    body = {"schema": checkpoints.SCHEMA, "step": 4, "strategy": saved, "world_size": ranks, "files": files}
+    (folder / checkpoints.MANIFEST).write_text(checkpoints.manifest_text(body))
+    before = run_dir.plan.read_bytes()
+    if says is None:
+        assert pick.by_recipe(tmp_path / "runs", planned(seed=1)).action == "continue"
+        return
+    with pytest.raises(UsageError, match=says):
+        pick.by_recipe(tmp_path / "runs", planned(seed=1))
+    assert run_dir.plan.read_bytes() == before
 
 
 def test_a_moved_run_says_which_set_brings_its_model_back(planned, tmp_path):

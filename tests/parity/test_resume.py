@@ -28,6 +28,25 @@ CASES: dict[str, dict[str, Any]] = {
     "noisy embeddings": {"trainer": {"neftune_noise_alpha": 5.0}},
     "lora with dropout": {"peft": DROPPING},
     "qlora": {"peft": tiny.LORA, "quantization": tiny.NF4},
+    "int8": {"peft": tiny.LORA, "quantization": tiny.INT8},
+    "dora qlora": {"peft": {**tiny.LORA, "use_dora": True}, "quantization": tiny.NF4},
+    "added tokens, qlora with dropout": {
+        "peft": DROPPING,
+        "quantization": tiny.NF4,
+        "model_plan": {"add_tokens": ("plus",)},
+    },
+    "added tokens, head of its own, two ranks": {
+        "peft": tiny.LORA,
+        "model": {"tie_word_embeddings": False},
+        "model_plan": {"add_tokens": ("plus",)},
+        "world_size": 2,
+    },
+    "pissa_niter": {"peft": {**tiny.LORA, "init_lora_weights": "pissa_niter_4"}},
+    "mica": {"peft": {**tiny.LORA, "init_lora_weights": "mica"}},
+    "layers trained whole, qlora": {
+        "peft": {**tiny.LORA, "modules_to_save": ["lm_head", "norm"]},
+        "quantization": tiny.NF4,
+    },
     "packed bfd": {"data": {"packing": True}},
     "packed wrapped": {"data": {"packing": True, "packing_strategy": "wrapped"}, "global_size": 2},
     "packed qlora with dropout, accumulated": {
@@ -45,6 +64,8 @@ QUICK = (
     "plain",
     "attention dropout",
     "packed qlora with dropout, accumulated",
+    "int8",
+    "added tokens, qlora with dropout",
     "completion only",
     "two ranks, packed mixture, accumulated",
 )
@@ -75,9 +96,12 @@ def compared(tmp_path: Path, cuts: list[int] | None, **settings: Any) -> list[in
 
 
 def _cuts(steps: int, seed: str) -> list[int]:
-    """Two seeded places: one in the first epoch of two, behind the second checkpoint, and one in the second epoch."""
+    """Two seeded places: one in the first epoch of two, behind the second checkpoint, and one in the second epoch.
+
+    A checkpoint is written beside training: the second place is four steps past any at which the first part can go on.
+    """
     drawn = random.Random(seed)
-    return [drawn.randrange(7, steps // 2), drawn.randrange(steps // 2 + 1, steps)]
+    return [drawn.randrange(7, steps // 2), drawn.randrange(steps // 2 + 4, steps)]
 
 
 @pytest.mark.train

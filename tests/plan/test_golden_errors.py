@@ -7,10 +7,31 @@ from tests.support import golden, planning, tiny
 
 # Name → lines that are added to or replace those of planning.RECIPE, `--set`s, and further arguments.
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "b17-zero3-with-qlora": (
-        planning.RECIPE + "quantization: {load_in_4bit: true}\nsharding: {strategy: zero3, offload: params}\n",
-        (),
+    "sharding-fsdp2-on-cpu": (planning.RECIPE + "sharding: {strategy: fsdp2}\n", ()),
+    "sharding-ddp-offload": (planning.RECIPE + "sharding: {strategy: ddp, offload: params}\n", ()),
+    "sharding-fsdp2-moves-all": (
+        planning.RECIPE + "sharding: {strategy: fsdp2, offload: optimizer}\n",
+        ("--on", "H100x8"),
     ),
+    "sharding-zero2-params": (planning.RECIPE + "sharding: {strategy: zero2, offload: params}\n", ("--on", "H100x8")),
+    "sharding-fsdp2-int8": (
+        planning.RECIPE + "quantization: {load_in_8bit: true}\nsharding: {strategy: fsdp2}\n",
+        ("--on", "H100x8"),
+    ),
+    "sharding-zero3-uint8": (
+        planning.RECIPE
+        + "quantization: {load_in_4bit: true, bnb_4bit_quant_storage: uint8}\nsharding: {strategy: zero3}\n",
+        ("--on", "H100x8"),
+    ),
+    "sharding-groups-do-not-divide": (
+        planning.RECIPE + "sharding: {strategy: fsdp2, dp_shard_size: 3}\n",
+        ("--on", "H100x8"),
+    ),
+    "sharding-groups-of-zero": (
+        planning.RECIPE + "sharding: {strategy: zero3, dp_shard_size: 4}\n",
+        ("--on", "H100x8"),
+    ),
+    "sharding-preset-is-missing": (planning.RECIPE + "sharding: {preset: mine.yaml}\n", ()),
     "b17-device-map": (
         planning.RECIPE.replace("Qwen3-0.6B}", "Qwen3-0.6B, model_init_kwargs: {device_map: auto}}"),
         (),
@@ -31,9 +52,15 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "b25-more-gpus-than-present": (planning.RECIPE + "launch: {gpus: 8}\n", ("--on", "RTX4090x2")),
     "keys-without-behaviour": (
-        planning.RECIPE + "sweep: {metric: eval_x_loss, space: {peft.r: [4]}}\nexport: {merge: true}\n",
+        planning.RECIPE
+        + "sweep: {metric: eval_x_loss, space: {peft.r: [4]}}\nexport: {push_to_hub: {repo: me/mine}}\n",
         (),
     ),
+    "merge-without-an-adapter": (
+        planning.RECIPE.replace("peft: {r: 8}\n", "") + "export: {merge: true}\n",
+        (),
+    ),
+    "merge-into-another-base": (planning.RECIPE + "export: {merge: true, merge_base: quantized}\n", ()),
     "data-file-missing": (planning.RECIPE.replace("train.jsonl", "trian.jsonl"), ()),
     "data-columns-unknown": (planning.RECIPE.replace(", columns: {prompt: question, completion: answer}", ""), ()),
     "data-and-template-missing": (

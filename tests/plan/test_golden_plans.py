@@ -1,11 +1,13 @@
 """Every shipped recipe on three kinds of hardware, byte for byte: a change of the planner is a reviewed difference."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from launcher.catalog.gpus import gpu
+from launcher.cluster.load import load_cluster
 from launcher.cluster.schema import Cluster, Gpu
 from launcher.errors import LauncherError
 from launcher.plan import codec
@@ -35,6 +37,30 @@ def test_there_are_recipes():
     """A glob that finds nothing would make every test below pass."""
     assert len(RECIPES) >= 4
     assert Path("recipes/qwen3-8b-qlora-sft.yaml") in RECIPES
+
+
+NAMED = {path: found[0] for path in RECIPES if (found := re.findall(r"--on (\w+x\d+)", (ROOT / path).read_text()))}
+
+
+def test_large_recipes_name_the_hardware_they_are_made_for():
+    """The test below is made of these headers."""
+    large = {path for path in RECIPES if re.search(r"-\d+b-", path.name)}
+    assert len(large) >= 5
+    assert large <= set(NAMED)
+
+
+@pytest.mark.parametrize(("recipe", "on"), NAMED.items(), ids=str)
+def test_a_recipe_plans_on_the_hardware_that_its_header_names(recipe, on, monkeypatch):
+    """A reader without that hardware can see what would run, by the command in the header."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
+    cluster = load_cluster("local", on=on)
+    loaded = load_recipe(recipe)
+    plan = make_plan(loaded, cluster, gather(loaded, cluster)).plan
+
+    assert plan.batch.world_size == cluster.gpus_per_node
+    assert loaded.recipe.sharding.strategy in ("auto", plan.strategy)
+    golden.check(f"plan/named-{recipe.stem}-{on.lower()}.txt", plan_text(plan, next_line=f"launcher run {recipe}"))
 
 
 @pytest.mark.parametrize("hardware", HARDWARE)

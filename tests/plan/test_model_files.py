@@ -445,13 +445,13 @@ def test_what_transformers_adds_to_jinja_is_known(model, tmp_path, template):
     ("change", "says"),
     [
         ("peft: null\nquantization: {load_in_4bit: true}\n", "there is no adapter"),
-        ("quantization: {load_in_4bit: true}\nexport: {merge: true}\n", "export.merge: not supported yet"),
+        ("quantization: {load_in_4bit: true}\nexport: {push_to_hub: {repo: me/mine}}\n", "not supported yet"),
         ("quantization: {load_in_4bit: true, load_in_8bit: true}\n", "4 and 8 bits at once"),
-        ("quantization: {load_in_4bit: true}\nsharding: {strategy: zero3}\n", "sharding"),
+        ("quantization: {load_in_4bit: true}\nsharding: {strategy: ddp, offload: params}\n", "sharding.offload"),
     ],
 )
 def test_what_4_bits_cannot_do_is_refused(model, tmp_path, capsys, change, says):
-    """Full fine-tuning, merging, both widths, sharding that has not been tried."""
+    """Full fine-tuning, uploading, both widths, moving what ddp keeps."""
     tiny.jsonl(tmp_path / "train.jsonl", tiny.words(4))
     text = planning.RECIPE.replace("peft: {r: 8}\n", "") if change.startswith("peft") else planning.RECIPE
     (tmp_path / "small.yaml").write_text(text + change)

@@ -37,9 +37,10 @@ def test_editing_the_preset_changes_the_job(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("distributed_type: MULTI_GPU", "distributed_type: FSDP", "`FSDP` is not the type of `ddp`"),
+        ("distributed_type: MULTI_GPU", "distributed_type: FSDP", "needs the section `fsdp_config`"),
+        ("distributed_type: MULTI_GPU", "distributed_type: NPU", "`NPU` is no sharding"),
         ("debug: false", "debugg: true", "debugg: this key of a preset is not read"),
-        ("debug: false", "fsdp_config: {}", "fsdp_config: this key of a preset is not read"),
+        ("debug: false", "fsdp_config: {}", "fsdp_config: is read with `distributed_type: FSDP` only"),
         ("debug: false", "debug: [", "cannot be read"),
     ],
 )

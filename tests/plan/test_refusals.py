@@ -25,17 +25,10 @@ training: {global_batch_size: 16}
 evaluation: {eval_steps: 3, generate: [{dataset: faq}]}
 """
 REFUSED = [
-    "model.add_tokens=[<a>]",
-    "quantization={load_in_8bit: true}",
-    "sharding.strategy=fsdp2",
-    "sharding.strategy=zero3",
-    "sharding.offload=params",
-    "sharding.preset=my.yaml",
     "evaluation.harness={tasks: [ifeval]}",
     "evaluation.early_stopping={metric: eval_faq_loss}",
     "evaluation.gates=[{metric: eval_faq_loss, max: 1.0}]",
     "sweep={metric: eval_faq_loss, space: {peft.r: [4, 8]}}",
-    "export.merge=true",
     "export.push_to_hub={repo: me/mine}",
 ]
 # Key → another valid value. Together with REFUSED this is the whole language; the last test holds that.
@@ -48,22 +41,29 @@ EFFECTIVE = {
     "model.attn_implementation": "eager",
     "model.trust_remote_code": "true",
     "model.chat_template_path": "template.jinja",
-    "model.adapter_name_or_path": "me/mine",
+    "model.add_tokens": "[<a>]",
     "model.model_init_kwargs": "{low_cpu_mem_usage: true}",
+    "quantization.load_in_8bit": "true",
     "quantization.bnb_4bit_quant_type": "fp4",
     "quantization.bnb_4bit_use_double_quant": "false",
     "quantization.bnb_4bit_compute_dtype": "float32",
     "quantization.bnb_4bit_quant_storage": "bfloat16",
+    "sharding.strategy": "zero2",
     "peft.r": "4",
     "peft.lora_alpha": "8",
     "peft.lora_dropout": "0.1",
     "peft.target_modules": "[q_proj]",
     "peft.exclude_modules": "[q_proj]",
+    "peft.layers_to_transform": "[0]",
+    "peft.rank_pattern": "{q_proj: 4}",
+    "peft.alpha_pattern": "{q_proj: 4}",
     "peft.modules_to_save": "[norm]",
     "peft.bias": "all",
     "peft.use_rslora": "true",
     "peft.use_dora": "true",
     "peft.init_lora_weights": "gaussian",
+    "export.merge": "true",
+    "export.merge_base": "original",
     "data.datasets.more.label": "other",
     "data.datasets.sums.path": "other.jsonl",
     "data.datasets.sums.name": "subset",
@@ -137,8 +137,11 @@ ELSEWHERE = {
     "task": "one task only",
     "model.from_config": "tests/plan/test_facts.py",
     "quantization.load_in_4bit": "false alone is refused by the recipe",
-    "quantization.load_in_8bit": "refused above",
+    "model.adapter_name_or_path": "below: it replaces `peft`",
     "data.datasets.weight": "below: every source needs one",
+    "sharding.offload": "tests/plan/test_sharding.py",
+    "sharding.dp_shard_size": "tests/plan/test_sharding.py",
+    "sharding.preset": "tests/plan/test_sharding.py",
     "launch.processes": "ranks on a CPU: tests/plan/test_choices.py",
 }
 
@@ -165,29 +168,31 @@ def test_a_key_without_behaviour_is_refused_with_its_place(tmp_path, change):
 @pytest.mark.parametrize(
     ("sets", "key"),
     [
-        (("model.add_tokens=[<a>]",), "model.add_tokens"),
-        (("model.adapter_name_or_path=me/mine", "peft=null"), "model.adapter_name_or_path"),
+        (("model.adapter_name_or_path=me/mine", "peft=null", "model.add_tokens=[<a>]"), "model.add_tokens"),
         (("model.adapter_name_or_path=me/mine", "quantization=null"), "peft"),
     ],
 )
 def test_adapters_are_refused_where_they_would_not_do_what_they_say(tmp_path, sets, key):
-    """New embeddings that stay random, an old adapter on a quantized base, and settings an old adapter overrules."""
+    """New embeddings that stay random, and settings an old adapter overrules."""
     with pytest.raises(RecipeErrors) as caught:
         made(tmp_path, *sets)
     assert [error.key for error in caught.value.errors] == [key]
 
 
-def test_an_existing_adapter_is_trained_on_as_lora(tmp_path):
+@pytest.mark.parametrize(
+    ("quantization", "method"), [("null", "lora"), ("{load_in_4bit: true}", "qlora"), ("{load_in_8bit: true}", "int8")]
+)
+def test_an_existing_adapter_is_trained_on_whatever_the_base_is_stored_in(tmp_path, quantization, method):
     """It brings its own rank and targets."""
-    plan = made(tmp_path, "model.adapter_name_or_path=me/mine", "quantization=null", "peft=null").plan
-    assert (plan.method, plan.model.adapter, plan.peft) == ("lora", "me/mine", None)
+    plan = made(tmp_path, "model.adapter_name_or_path=me/mine", f"quantization={quantization}", "peft=null").plan
+    assert (plan.method, plan.model.adapter, plan.peft) == (method, "me/mine", None)
 
 
 def test_every_refusal_comes_at_once(tmp_path):
     """One round trip."""
     with pytest.raises(RecipeErrors) as caught:
-        made(tmp_path, "sharding.offload=params", "export.merge=true")
-    assert [error.key for error in caught.value.errors] == ["sharding.offload", "export.merge"]
+        made(tmp_path, "sharding.offload=params", "export.push_to_hub={repo: me/mine}")
+    assert [error.key for error in caught.value.errors] == ["export.push_to_hub", "sharding.offload"]
 
 
 def test_weights_change_the_plan(tmp_path):

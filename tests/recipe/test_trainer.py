@@ -67,7 +67,7 @@ def test_defaults_of_what_is_passed_on_are_accepted(tmp_path, name):
         ("torch_compile: 1", "needs true or false, got the number `1`"),
         ("log_level: loud", "needs one of critical, debug, detail, error, info, passive, warning, got the text `loud`"),
         ("dataloader_num_workers: 1.5", "needs a whole number from 0 to 1,024, got the number `1.5`"),
-        ("liger_kernel_config: 5", "needs a mapping, got the number `5`"),
+        ("lr_scheduler_kwargs: 5", "needs text, or a mapping, got the number `5`"),
         ("pad_to_multiple_of: never", "needs a whole number from 1 to 65,536, or one of auto, got the text `never`"),
     ],
 )

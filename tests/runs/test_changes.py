@@ -32,7 +32,7 @@ def test_an_older_record_without_steps_is_believed():
     assert changes.since(7, known.changes) == [("lr", 1, 2)]
 
 
-def test_allowed_data_and_sharding_are_no_part_of_the_identity():
-    """They are noted beside it."""
-    noted = [(changes.DATA_FILES, "as prepared", "prepared anew"), (changes.SHARDING, "as saved", "ddp")]
+def test_allowed_data_is_no_part_of_the_identity():
+    """It is noted beside it."""
+    noted = [(changes.DATA_FILES, "as prepared", "prepared anew")]
     assert changes.undone({"lr": 1}, noted) == {"lr": 1}

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.plan.types import (
+    SCHEMA,
     Batch,
     CheckpointPlan,
     DataPlan,
     Estimate,
     EvaluationPlan,
     GeneratePlan,
+    Method,
     MixturePlan,
     ModelPlan,
     Plan,
@@ -178,6 +180,7 @@ LORA: dict[str, Any] = {
     "target_modules": "all-linear",
     "task_type": "CAUSAL_LM",
 }
+INT8: dict[str, Any] = {"load_in_8bit": True}
 NF4: dict[str, Any] = {
     "load_in_4bit": True,
     "bnb_4bit_quant_type": "nf4",
@@ -214,6 +217,8 @@ def plan(
     report_to: tuple[str, ...] = (),
 ) -> Plan:
     """A plan made by hand: one CPU process, SFT on the source `train`, fp32, a step logged each time."""
+    from launcher.plan.presets import Preset
+    from launcher.plan.sharding import Sharding
     from launcher.plan.trainer_args import trainer_args
 
     per_device = per_device or global_size // world_size
@@ -247,11 +252,11 @@ def plan(
         **(trainer or {}),
     }
     return Plan(
-        schema=3,
+        schema=SCHEMA,
         launcher_version="0.1.0",
         name="tiny",
         task="sft",
-        method="full" if peft is None else "qlora" if quantization else "lora",
+        method=_method(peft, quantization),
         device="cpu",
         hardware="cpu",
         model=ModelPlan(
@@ -280,6 +285,7 @@ def plan(
             data=data_plan,
             checkpoint=checkpoint,
             evaluation=evaluation,
+            sharding=Sharding(Preset("ddp"), "none", None, world_size, "cpu", checkpointing=False, loads_once=False),
         ),
         strategy="ddp",
         checkpoint=checkpoint,
@@ -291,6 +297,12 @@ def plan(
         recipe={},
         identity={},
     )
+
+
+def _method(peft: dict[str, Any] | None, quantization: dict[str, Any] | None) -> Method:
+    if peft is None:
+        return "full"
+    return "lora" if quantization is None else "int8" if quantization.get("load_in_8bit") else "qlora"
 
 
 def run_dir(root: Path, made: Plan, placement: Mapping[str, str | list[str]]) -> RunDir:

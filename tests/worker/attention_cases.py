@@ -124,7 +124,7 @@ def without_packing(side: str) -> dict[str, Any]:
     if side == "left":
         ids[1], mask[1] = ids[1].roll(2), mask[1].roll(2)
     outputs = {}
-    for name in ("sdpa", "sdpa_documents"):
+    for name in ("sdpa", "sdpa_documents", "sdpa_varlen"):
         model = network(name).eval()
         with torch.no_grad():
             logits = model(input_ids=ids, attention_mask=mask).logits
@@ -200,3 +200,63 @@ def trained(method: str, checkpointing: bool, strategy: str) -> dict[str, Any]:
         trainer.save_model()
     saved = [path.read_text() for path in (folder / attention.SDPA_DOCUMENTS).glob("*.json") if "config" in path.name]
     return {"losses": losses, "said": said, "named in what is saved": sum("sdpa_documents" in text for text in saved)}
+
+
+def kernel_stand_in(
+    query: Any, key: Any, value: Any, starts: Any, starts_k: Any, longest: int, longest_k: int, **more: Any
+) -> Any:
+    """What torch's `varlen_attn` is documented to compute, on a CPU: each document alone, in float32. Heads are [T, H, D]."""
+    import torch
+
+    back, ahead = more["window_size"]
+    assert ahead == 0
+    assert torch.equal(starts, starts_k)
+    assert starts.dtype == torch.int32
+    assert longest == longest_k == int(starts.diff().max())
+    assert query.dtype in (torch.bfloat16, torch.float16)
+    group = query.shape[1] // key.shape[1]
+    assert more["enable_gqa"] is (group > 1)
+    parts = []
+    for first, last in pairwise(starts.tolist()):
+        q, k, v = (each[first:last].transpose(0, 1).float() for each in (query, key, value))
+        place = torch.arange(last - first)
+        distance = place[:, None] - place[None]
+        seen = (distance >= 0) & (torch.tensor(back < 0) | (distance <= back))
+        scores = q @ k.repeat_interleave(group, 0).transpose(1, 2) * more["scale"]
+        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        parts.append((weights @ v.repeat_interleave(group, 0)).transpose(0, 1))
+    return torch.cat(parts).to(query.dtype)
+
+
+def varlen(family: str, autocast: bool, changes: dict[str, Any]) -> dict[str, Any]:
+    """Losses and gradients of `sdpa` and `sdpa_varlen` (its kernel replaced as above), and how often it was called."""
+    import torch
+
+    from launcher.worker import attention
+
+    calls = []
+
+    def kernel(*heads: Any, **more: Any) -> Any:
+        calls.append(list(more["window_size"]))
+        return kernel_stand_in(*heads, **more)
+
+    attention.varlen_attn = kernel
+    found = []
+    for name in ("sdpa", attention.SDPA_VARLEN):
+        model = network(name, family, "float32" if autocast else "bfloat16", **changes)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss, gradient = loss_and_gradient(model, packed())
+        found.append((loss, gradient.float()))
+    (theirs, their_gradient), (ours, our_gradient) = found
+    difference = float((their_gradient - our_gradient).norm() / their_gradient.norm())
+    return {"losses": [theirs, ours], "difference": difference, "calls": calls}
+
+
+def varlen_refusal(dtype: str, changes: dict[str, Any]) -> str:
+    """What `sdpa_varlen` says of a packed row that its kernel cannot compute."""
+    model = network("sdpa_varlen", dtype=dtype, **changes)
+    try:
+        model(**packed(), use_cache=False)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -80,6 +80,7 @@ def test_padded_batches_and_generation_are_those_of_sdpa(side):
     outputs = warm.run(f"{CASES}:without_packing", {"side": side}).value
 
     assert outputs["sdpa_documents"] == outputs["sdpa"]
+    assert outputs["sdpa_varlen"] == outputs["sdpa"]
 
 
 def test_one_sequence_is_that_of_sdpa():
@@ -102,3 +103,34 @@ def test_trl_trains_with_it(method, checkpointing, strategy):
     assert ours == pytest.approx(theirs, abs=1e-3 if method == "qlora" else 1e-5)
     assert not [text for text in found["said"] if "attention" in text.lower() or "padding" in text.lower()]
     assert found["named in what is saved"] == 0
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+@pytest.mark.parametrize(
+    ("family", "changes", "windows"),
+    [
+        ("qwen3", {}, {(-1, 0)}),
+        ("qwen3", {"num_key_value_heads": 4}, {(-1, 0)}),
+        ("llama", {}, {(-1, 0)}),
+        ("mistral", {"sliding_window": 4}, {(3, 0)}),
+        ("gemma3_text", {"sliding_window": 4}, {(3, 0), (-1, 0)}),
+    ],
+)
+def test_the_flash_kernel_is_given_documents_heads_and_windows(family, changes, windows, autocast):
+    """Its kernel needs a GPU; with its definition in its place, losses and gradients are those of `sdpa` in the same type."""
+    if family == "gemma3_text":
+        changes = {**changes, "layer_types": ["sliding_attention", "full_attention"]}
+    found = dict(warm.run(f"{CASES}:varlen", {"family": family, "autocast": autocast, "changes": changes}).value)
+    assert {tuple(window) for window in found["calls"]} == windows
+    assert len(found["calls"]) == 2, "one call for each layer"
+    assert found["losses"][1] == pytest.approx(found["losses"][0], rel=2e-3)
+    assert found["difference"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes", "says"),
+    [("float32", {}, "computes in 16 bits"), ("bfloat16", {"attention_dropout": 0.1}, "has no dropout")],
+)
+def test_the_flash_kernel_is_not_left_out_in_silence(dtype, changes, says):
+    """A mask in its place would be right, and as slow as what the user wanted to leave."""
+    assert says in warm.run(f"{CASES}:varlen_refusal", {"dtype": dtype, "changes": changes}).value

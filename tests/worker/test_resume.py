@@ -130,15 +130,23 @@ def test_another_base_model_is_refused(run: RunDir):
     assert error == f"the base model in {run.root.parent}/model is not the one that checkpoint-4 was trained from"
 
 
-def test_another_sharding_is_refused_until_it_is_allowed(run: RunDir):
+def test_another_sharding_is_refused(run: RunDir):
     """What is stored of weights and optimizer has another shape under each."""
-    follow(run, plan(strategy="zero2"))
+    follow(run, plan(strategy="fsdp2"))
     error, hint = refused(run)
-    assert error == "checkpoint-4 was saved under another sharding:\n       sharding.strategy: ddp → zero2"
-    assert "--allow-change sharding" in hint
+    assert error == ("checkpoint-4 was saved under `ddp`, and `fsdp2` is planned: nothing converts one into the other")
+    assert hint == "set `sharding: {strategy: ddp}`, or start a new run: `--set name=NAME`"
 
-    allow(run, IDENTITY, (changes.SHARDING, "as saved", "zero2"))
-    trained.train(run, attempt=3)
+
+def test_zero3_on_another_number_of_ranks_is_refused(run: RunDir):
+    """Its optimizer state would drift; fsdp2 is named instead."""
+    manifest = run.checkpoints / f"checkpoint-{STEPS}" / checkpoints.MANIFEST
+    body = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "sha256"}
+    manifest.write_text(checkpoints.manifest_text({**body, "strategy": "zero3", "world_size": 4}), encoding="utf-8")
+    follow(run, plan(strategy="zero3"))
+    error, hint = refused(run)
+    assert error.startswith("checkpoint-4 was saved by 4 ranks of `zero3`, not 1: ")
+    assert hint == "go on with as many ranks as before; fsdp2 checkpoints go on on any number"
 
 
 def test_changed_libraries_are_named_and_go_on(run: RunDir):

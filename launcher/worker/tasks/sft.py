@@ -13,15 +13,16 @@ from trl import SFTConfig
 from launcher.errors import RunFailed
 from launcher.runs import checkpoints, events
 from launcher.runs.files import sync
-from launcher.worker import evaluate, memory, resume, tracking
+from launcher.worker import adapter, consolidate, evaluate, memory, resume, start, tracking, zero
 from launcher.worker.beats import beat
 from launcher.worker.boundary import Boundary, leave_if_asked
-from launcher.worker.callbacks import CheckWrapper, Events, StepClock
+from launcher.worker.callbacks import Events, StepClock
 from launcher.worker.faults import RankFailed, Stopped
 from launcher.worker.finite import Finite
 from launcher.worker.job import Job
 from launcher.worker.loss_watch import LossWatch
-from launcher.worker.model import load_model, peft_config
+from launcher.worker.model import load_model
+from launcher.worker.reality import CheckReality
 from launcher.worker.space import Trouble, trouble
 from launcher.worker.stop import StopRequest
 from launcher.worker.store import CheckpointStore
@@ -39,11 +40,13 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
         RunFailed: the ranks are not what was planned.
     """
     plan, data, run_dir = job.plan, job.data_facts(), job.run_dir
+    zero.check_installed(job)
     args = SFTConfig(
         output_dir=str(run_dir.staged(attempt)),
         **{**plan.trainer, "max_steps": data["max_steps"]},
     )
     check_world(job, args)
+    zero.get_ready(job)
     leave_if_asked(job, args, stop)
     beat("load")
     set_seed(args.seed)
@@ -54,13 +57,15 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
         args=args,
         train_dataset=load_from_disk(run_dir.prepared("train")),
         processing_class=tokenizer,
-        peft_config=peft_config(job),
+        peft_config=adapter.config(job, model, tokenizer),
         store=CheckpointStore(job, attempt, rank, args.world_size),
     )
+    adapter.ready(trainer.model)
+    start.remember(job, trainer.model, rank)
 
     boundary, clock = Boundary(job, stop, Finite(job, trainer)), StepClock()
     callbacks = [
-        CheckWrapper(job, trainer),
+        CheckReality(job, trainer),
         *([Events(job, trainer, attempt, clock), LossWatch(job, trainer)] if rank == 0 else []),
         *evaluate.callbacks(plan, run_dir, trainer, tokenizer, boundary),
         boundary,
@@ -120,13 +125,18 @@ def save_result(job: Job, trainer: Trainer, rank: int) -> None:
 
 
 def _write_result(job: Job, trainer: Trainer, rank: int, draft: Path) -> None:
-    trainer.save_model(str(draft))
+    if consolidate.needed(job.plan):
+        consolidate.save(trainer, draft, rank)
+    else:
+        trainer.save_model(str(draft))
     if rank == 0:
+        start.take_out(job, draft)
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle; the plan says the same
         for path in filter(Path.is_file, draft.rglob("*")):
             sync(path)
         trainer.store.check_fence()
-        checkpoints.discard(job.run_dir, job.run_dir.model)
+        for old in (job.run_dir.merged, job.run_dir.model):  # what was merged from an older result goes with it
+            checkpoints.discard(job.run_dir, old)
         draft.rename(job.run_dir.model)
         sync(job.run_dir.root)
 
