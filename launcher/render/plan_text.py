@@ -53,7 +53,16 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _headline(plan: Plan) -> str:
     model = plan.model.name or f"{plan.model.architecture} from its configuration"
     size = f" ({count(plan.model.parameters)} parameters)" if plan.model.parameters else ""
-    return f"{plan.name}   {plan.task} · {model}{size} · {_method(plan)} · {plan.hardware}"
+    return f"{plan.name}   {plan.task} · {model}{size} · {_method(plan)} · {_spread(plan)}{plan.hardware}"
+
+
+def _spread(plan: Plan) -> str:
+    """How the model is shared out; nothing for a process of its own."""
+    if plan.strategy == "ddp" and plan.batch.world_size == 1:
+        return ""
+    group = f" in groups of {plan.shard_group}" if plan.shard_group else ""
+    moved = f", {plan.offload} in host memory" if plan.offload != "none" else ""
+    return f"{plan.strategy}{group}{moved} · "
 
 
 def _method(plan: Plan) -> str:
