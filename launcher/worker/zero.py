@@ -10,7 +10,7 @@ _SHARED_MEMORY = "deepspeed_shm_comm"
 
 
 def check_installed(job: Job) -> None:
-    """Look for the package before transformers does.
+    """Look for the package before transformers does, and have it compile nothing.
 
     Raises:
         EnvironmentFault: it is not installed.
@@ -18,10 +18,13 @@ def check_installed(job: Job) -> None:
     if job.plan.strategy not in ZERO:
         return
     try:
-        import deepspeed  # noqa: F401 - only whether it is there
+        import deepspeed
     except ImportError as fault:
         hint = "install it: `pip install 'finetune-launcher[zero]'`, or write `sharding: {strategy: fsdp2}`"
         raise EnvironmentFault(f"`{job.plan.strategy}` needs DeepSpeed: {fault}", hint=hint) from None
+    if job.plan.device == "cpu":
+        # It would be compiled when the first run of a machine starts, for a minute and a half; gloo does the same.
+        deepspeed.ops.__compatible_ops__[_SHARED_MEMORY] = False
 
 
 def get_ready(job: Job) -> None:
@@ -30,7 +33,5 @@ def get_ready(job: Job) -> None:
         return
     import deepspeed
 
-    # It would be compiled when the first run of a machine starts, for a minute and a half; gloo does the same.
-    deepspeed.ops.__compatible_ops__[_SHARED_MEMORY] = False
     # accelerate leaves this to DeepSpeed on CPUs, which does it when the weights of ZeRO-3 are there already.
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
