@@ -167,17 +167,10 @@ def _check_sharding(run_dir: RunDir, plan: Plan) -> None:
     newest = checkpoints.newest(run_dir, contents=False).checkpoint
     if newest is None:
         return
-    saved, ranks = newest.manifest["strategy"], newest.manifest["world_size"]
-    why = compatibility.elsewhere(plan.strategy) if ranks != plan.batch.world_size else None
-    if saved != plan.strategy:
-        message = (
-            f"{newest.path.name} of {run_dir.name} was saved under `{saved}`, and the recipe says `{plan.strategy}`"
-        )
-        hint = f"write `sharding: {{strategy: {saved}}}`, or start a run of its own: `--set name=NAME`"
-        raise UsageError(message, hint=hint)
-    if why:
-        message = f"{newest.path.name} of {run_dir.name} was saved by {ranks} ranks of `{saved}`, not {plan.batch.world_size}: {why}"
-        raise UsageError(message, hint=compatibility.SAME_RANKS_HINT)
+    then = newest.manifest
+    found = compatibility.refusal(then["strategy"], then["world_size"], plan.strategy, plan.batch.world_size)
+    if found:
+        raise UsageError(f"{newest.path.name} of {run_dir.name} {found[0]}", hint=found[1])
 
 
 def _differences(other: RunDir | None, plan: Plan) -> tuple[Change, ...]:

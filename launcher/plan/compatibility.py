@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+from launcher.plan.sharding import ZERO
 from launcher.recipe.optimizers import OPTIMIZERS
 
 STRATEGIES = ("ddp", "fsdp2", "fsdp2 hybrid", "zero1", "zero2", "zero3")
@@ -18,8 +19,7 @@ METHODS = ("full", "lora", "qlora", "int8")
 """`qlora`: an adapter on a 4-bit base; `int8`: an adapter on an 8-bit one."""
 
 Verdict = Literal["works", "refused", "needs GPU"]
-_FSDP, _ZERO = ("fsdp2", "fsdp2 hybrid"), ("zero1", "zero2", "zero3")
-_ANY_METHOD = METHODS
+_FSDP = ("fsdp2", "fsdp2 hybrid")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ ROWS = (
     Row(
         ("ddp",),
         ("optimizer", "params"),
-        _ANY_METHOD,
+        METHODS,
         "refused",
         "sharding.offload",
         "under ddp each rank keeps all of it on its device; torch's DistributedDataParallel moves nothing",
@@ -64,7 +64,7 @@ ROWS = (
     Row(
         _FSDP,
         ("optimizer",),
-        _ANY_METHOD,
+        METHODS,
         "refused",
         "sharding.offload",
         "FSDP2 moves weights, gradients and optimizer state together, or nothing",
@@ -74,7 +74,7 @@ ROWS = (
     Row(
         ("zero1", "zero2"),
         ("params",),
-        _ANY_METHOD,
+        METHODS,
         "refused",
         "sharding.offload",
         "only ZeRO-3 shares the weights out and can move them",
@@ -104,7 +104,7 @@ ROWS = (
     Row(
         _FSDP,
         ("params",),
-        _ANY_METHOD,
+        METHODS,
         "needs GPU",
         "sharding.offload",
         "weights move between host memory and a device; with the CPU as the device there is nothing to move",
@@ -142,14 +142,14 @@ OPTIMIZER_ROWS = (
         "measured: mixed Tensor and DTensor; KeyError",
     ),
     Optimizers(
-        ("zero1", "zero2", "zero3"),
+        ZERO,
         frozenset({"adafactor"}),
         "ZeRO flattens the weights, of which Adafactor keeps rows and columns: it would be another optimizer",
         "write `optim: adamw_torch_fused`; under ZeRO each rank keeps only its part of the state",
         "measured: losses 1.1e-2 off after six steps",
     ),
     Optimizers(
-        ("zero1", "zero2", "zero3"),
+        ZERO,
         frozenset({"adagrad"}),
         "DeepSpeed cannot step it",
         "write `optim: adamw_torch_fused`",
@@ -216,7 +216,6 @@ _ELSEWHERE: dict[str, str] = {
     "zero3": "put together from another number of ranks, its optimizer state drifts: measured 1e-2 after six steps",
 }
 """Strategies whose checkpoints go on on the number of ranks that saved them only."""
-SAME_RANKS_HINT = "go on with as many ranks as before; fsdp2 checkpoints go on on any number"
 
 
 def cells() -> Iterator[Cell]:
@@ -239,6 +238,22 @@ def verdict(cell: Cell) -> Verdict:
 def elsewhere(strategy: str) -> str | None:
     """Why a checkpoint of this strategy does not go on on another number of ranks; None: it does."""
     return _ELSEWHERE.get(strategy)
+
+
+def refusal(saved: str, saved_ranks: int, planned: str, ranks: int) -> tuple[str, str] | None:
+    """Why a checkpoint of one strategy and number of ranks does not go on under another, and what to do; None: it does."""
+    if saved != planned:
+        return (
+            f"was saved under `{saved}`, and `{planned}` is planned: nothing converts one into the other",
+            f"set `sharding: {{strategy: {saved}}}`, or start a run of its own: `--set name=NAME`",
+        )
+    why = elsewhere(planned)
+    if why is None or saved_ranks == ranks:
+        return None
+    return (
+        f"was saved by {saved_ranks} ranks of `{planned}`, not {ranks}: {why}",
+        "go on with as many ranks as before; fsdp2 checkpoints go on on any number",
+    )
 
 
 def fewest_ranks(strategy: str) -> int:

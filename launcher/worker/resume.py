@@ -79,19 +79,10 @@ def check(job: Job, checkpoint: Checkpoint) -> None:
 
 
 def _check_sharding(job: Job, checkpoint: Checkpoint) -> None:
-    then, now = checkpoint.manifest["strategy"], job.plan.strategy
-    if then != now:
-        raise RunFailed(
-            f"{checkpoint.path.name} was saved under `{then}`, and `{now}` is planned: nothing converts one into the other",
-            hint=f"set `sharding: {{strategy: {then}}}`, or start a new run: `--set name=NAME`",
-        )
-    saved, ranks = checkpoint.manifest["world_size"], job.plan.batch.world_size
-    why = compatibility.elsewhere(now)
-    if saved != ranks and why:
-        raise RunFailed(
-            f"{checkpoint.path.name} was saved by {saved} ranks of `{now}`, not {ranks}: {why}",
-            hint=compatibility.SAME_RANKS_HINT,
-        )
+    then, now = checkpoint.manifest, job.plan
+    found = compatibility.refusal(then["strategy"], then["world_size"], now.strategy, now.batch.world_size)
+    if found:
+        raise RunFailed(f"{checkpoint.path.name} {found[0]}", hint=found[1])
 
 
 def _check_identity(job: Job, checkpoint: Checkpoint, allowed: list[changes.Change], recorded: dict[str, Any]) -> None:

@@ -220,7 +220,7 @@ def test_what_is_allowed_beside_the_identity_is_noted_with_the_newest_checkpoint
 @pytest.mark.parametrize(
     ("saved", "ranks", "says"),
     [
-        ("zero2", 1, "was saved under `zero2`, and the recipe says `ddp`"),
+        ("zero2", 1, "was saved under `zero2`, and `ddp` is planned"),
         ("ddp", 4, None),
     ],
 )

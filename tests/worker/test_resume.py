@@ -135,7 +135,7 @@ def test_another_sharding_is_refused(run: RunDir):
     follow(run, plan(strategy="fsdp2"))
     error, hint = refused(run)
     assert error == ("checkpoint-4 was saved under `ddp`, and `fsdp2` is planned: nothing converts one into the other")
-    assert hint == "set `sharding: {strategy: ddp}`, or start a new run: `--set name=NAME`"
+    assert hint == "set `sharding: {strategy: ddp}`, or start a run of its own: `--set name=NAME`"
 
 
 def test_zero3_on_another_number_of_ranks_is_refused(run: RunDir):
