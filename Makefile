@@ -4,19 +4,24 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-sharding check golden bench gpu faults clean
+.PHONY: demo test test-slow test-sharding test-slurm check golden bench gpu faults clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
 	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
 
-test: $(VENV)/.dev ## Pass the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Pass the tests (as root on Debian and Ubuntu it installs SLURM for those that need it; elsewhere they are skipped)
+	@$(BIN)/python -m tests.slurm.install || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs $(ARGS)
 
 test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: whole runs by the command line, real disks, hangs, the demo, the wheel
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
 test-sharding: $(VENV)/.dev ## Every cell of the compatibility table on gloo ranks: train, kill, go on, go on elsewhere, load the result
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m sharding $(ARGS)
+
+test-slurm: $(VENV)/.dev ## Whole runs on a real SLURM cluster of four nodes on this machine (docs/slurm-lab.md); skipped, with the reason, where SLURM is not to be had
+	@$(BIN)/python -m tests.slurm.install --accounting || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m slurm $(ARGS)
 
 check: $(VENV)/.dev ## Style, types, import contracts
 	$(BIN)/ruff format --check launcher tests benchmarks
@@ -28,6 +33,7 @@ golden: $(VENV)/.dev ## Rewrite golden files and generated pages; read the diff
 	$(BIN)/python -m launcher.worker.trainer_schema
 	$(BIN)/python -m launcher.worker.training_templates
 	$(BIN)/python -m launcher.recipe.reference
+	$(BIN)/python -m launcher.cluster.reference
 	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli tests/corpus
 
 bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/

@@ -8,6 +8,7 @@ LauncherError             exit 2   base; message and hint are separate
 ├── FitError              exit 3   the plan does not fit the hardware
 ├── EnvironmentFault      exit 4   this machine lacks something (file, package, disk, model)
 ├── SubmissionError       exit 5   a scheduler refused the job
+│   └── SubmissionErrors  exit 5   all that it would refuse, or accept and never run, reported together
 ├── RunFailed             exit 6   a stage or rank failed; names the first one
 │   ├── MachineFailed     exit 86  a fault of the machine, not of the run: the same may go on; it did, as often as it may
 │   └── NoProgress        exit 93  it started again by itself, and several attempts in a row saved nothing new
@@ -81,7 +82,8 @@ class RecipeError(LauncherError):
         self.key = key
 
     def __str__(self) -> str:
-        parts = [str(part) for part in (self.place, self.key) if part]
+        key = self.key if self.key.isprintable() else ascii(self.key)[1:-1]
+        parts = [str(part) for part in (self.place, key) if part]
         return ": ".join([*parts, self.message])
 
 
@@ -113,6 +115,14 @@ class SubmissionError(LauncherError):
     """A scheduler refused the job."""
 
     exit_code = Exit.SUBMISSION
+
+
+class SubmissionErrors(SubmissionError):
+    """All that a scheduler would refuse of a run, or accept and never start, with the keys to change."""
+
+    def __init__(self, errors: Sequence[SubmissionError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)
 
 
 class RunFailed(LauncherError):

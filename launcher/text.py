@@ -18,6 +18,11 @@ def redact(text: str) -> str:
     return SECRET.sub(lambda found: f"{found.group()[:3]}…", text)
 
 
+def visible(text: str) -> str:
+    """The text with control characters, which would steer a terminal, as escapes; lines and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def quote(text: str, *, width: int = 60) -> str:
     """A value as shown in a message: in backticks, on one line, shortened, without credentials."""
     safe = redact(text).encode("unicode_escape").decode("ascii") if not text.isprintable() else redact(text)

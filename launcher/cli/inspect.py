@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.cli import choosing, screens
+from launcher.cli.look import look
 from launcher.cluster.load import load_cluster
 from launcher.errors import Exit, UsageError
 from launcher.executors import sample
@@ -33,7 +34,7 @@ def _go(picked: Pick, args: Namespace) -> Exit:
         raise UsageError(f"{args.html} is a folder", hint=f"name a file: `--html {Path(args.html) / 'inspect.html'}`")
     code = choosing.make_data(picked)
     if code is None or code != Exit.DONE:
-        print(screens.run_screen(screens.look(run_dir)))
+        print(screens.run_screen(look(run_dir)))
         return code or Exit.DONE
     found = sample.rows(run_dir, number=args.rows, source=args.source)
     facts = read_json(run_dir.data_facts) or {}

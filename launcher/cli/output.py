@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from launcher.errors import LauncherError, RecipeErrors
+from launcher.errors import LauncherError, RecipeErrors, SubmissionErrors
+from launcher.text import visible
 
 if TYPE_CHECKING:
     from launcher.executors.pick import Pick
@@ -24,10 +25,10 @@ _OF_THE_SCHEDULE = (
 
 def error(fault: LauncherError) -> None:
     """Print an error: one `error:` line each, its `hint:` line below."""
-    for each in fault.errors if isinstance(fault, RecipeErrors) else (fault,):
-        print(f"error: {each}", file=sys.stderr)
+    for each in fault.errors if isinstance(fault, RecipeErrors | SubmissionErrors) else (fault,):
+        print(visible(f"error: {each}"), file=sys.stderr)
         if each.hint:
-            print(f"hint:  {each.hint}", file=sys.stderr)
+            print(visible(f"hint:  {each.hint}"), file=sys.stderr)
 
 
 def picked(pick: Pick) -> None:
@@ -41,7 +42,7 @@ def picked(pick: Pick) -> None:
         "update": f"updating {where}: nothing was trained in it yet",
         "continue": f"continuing {where}",
         "finished": f"{where} is finished; nothing to do",
-        "running": f"{where} is running already",
+        "running": f"{where} is running already, or queued",
     }
     if pick.differs_from:
         print(f"the recipe differs from {pick.differs_from.name}:", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 
 from launcher.cli import choosing, screens
+from launcher.cli.look import look
 from launcher.cluster.load import load_cluster
 from launcher.errors import Exit
 from launcher.executors.pick import Pick
@@ -24,7 +25,7 @@ def _go(picked: Pick, args: Namespace) -> Exit:
     before = read_json(run_dir.data_facts)
     code = choosing.make_data(picked)
     if code is None or code != Exit.DONE:
-        print(screens.run_screen(screens.look(run_dir)))
+        print(screens.run_screen(look(run_dir)))
         return code or Exit.DONE
     facts = read_json(run_dir.data_facts) or {}
     changed = facts != before

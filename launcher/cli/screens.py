@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
-import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from launcher import text
+from launcher.cli import queue_text
+from launcher.cli.look import Look
 from launcher.render import evaltable, goodput_text
-from launcher.runs import attempts, checkpoints, events, names, state
+from launcher.runs import checkpoints, names
 from launcher.runs.attempts import Attempt
-from launcher.runs.goodput import Goodput, measure
 from launcher.runs.paths import RunDir
-from launcher.runs.progress import Progress, progress
-from launcher.runs.state import State
+from launcher.runs.progress import Progress
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARKS = 10
 _ATTEMPTS = 10
 """Attempts shown one by one; of a longer history, the last."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One run at one moment."""
-
-    run_dir: RunDir
-    state: State
-    seen: Progress
-    attempts: tuple[Attempt, ...]
-    now: float
-    goodput: Goodput = field(default_factory=Goodput)
-
-    @property
-    def where(self) -> str:
-        """This machine, or the one the last attempt ran on."""
-        host = self.attempts[-1].host if self.attempts else platform.node()
-        return "local" if host == platform.node() else host
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to the last step, while it runs."""
-        return self.seen.seconds_left if self.state.name == "running" else None
-
-
-def look(run_dir: RunDir) -> Look:
-    """Read a run's files."""
-    found = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
-    tried = tuple(each for each in found if each)
-    said = events.read(run_dir.events)
-    return Look(run_dir, state.derive(run_dir), progress(said), tried, time.time(), measure(said, tried))
 
 
 def runs_table(looks: Sequence[Look]) -> str:
@@ -67,18 +34,26 @@ def runs_table(looks: Sequence[Look]) -> str:
         if looks[number - 1].state.name == "failed":
             each = looks[number - 1]
             shown.insert(number + 1, f"    {each.state.reason}  →  {next_commands(each)[0]}")
+    away = next((each.away for each in looks if each.away), None)
+    if away:
+        shown.append(queue_text.away(away))
     return "\n".join(shown)
 
 
 def run_screen(each: Look) -> str:
     """One run: where it stands, how fast, what is safe, what happened, what to type next."""
+    slurm = each.slurm
     sections = {
+        "slurm": queue_text.away(slurm.away) if slurm and slurm.away else None,
+        "jobs": queue_text.jobs(slurm, each.now) if slurm and slurm.jobs else None,
         "speed": _speed(each),
         "loss": _loss(each),
         "safe": _safe(each),
         "goodput": goodput_text.line(each.goodput),
         "history": _history(each),
+        "grace": each.shortfall.sentence() if each.shortfall else None,
         "why": each.state.reason if each.state.name == "failed" else None,
+        "tracking": sync_line(each.run_dir),
         "next": " · ".join(next_commands(each)),
     }
     width = max(len(each.run_dir.name), 7) + 2
@@ -110,12 +85,17 @@ def as_json(each: Look) -> dict[str, Any]:
         "stage": seen.stage if each.state.name == "running" else None,
         "progress": {"what": seen.what, "share": seen.share} if _preparing(each) and seen.what else None,
         "goodput": each.goodput.as_json(),
-        "attempts": [vars(attempt) for attempt in each.attempts],
+        "attempts": [asdict(attempt) for attempt in each.attempts],
+        "slurm": queue_text.as_json(each.slurm) if each.slurm else None,
     }
 
 
 def next_commands(each: Look) -> list[str]:
     """What a person may want to type now."""
+    return queue_text.next_commands(each) or _next_commands(each)
+
+
+def _next_commands(each: Look) -> list[str]:
     name = names.typed(each.run_dir)
     match each.state.name:
         case "running":
@@ -127,8 +107,18 @@ def next_commands(each: Look) -> list[str]:
             return [f"launcher logs {name}", f"launcher run {name} (goes on)"]
         case "prepared":
             return [f"launcher inspect {name} (read some rows)", f"launcher run {name} (trains)"]
+        case "queued":
+            return [f"launcher run {name}"]
         case _:
             return [f"launcher run {name} (goes on)"]
+
+
+def sync_line(run_dir: RunDir) -> str | None:
+    """What to type where there is a network, when W&B's figures were kept on disk."""
+    if not run_dir.unsent:
+        return None
+    folder = shlex.quote(f"{names.short(run_dir.tracking)}/wandb/")
+    return f"wandb sync {folder}offline-run-* (sends what W&B kept on disk; on a machine with network)"
 
 
 def typed(verb: str, args: Namespace, run_dir: RunDir) -> str:
@@ -167,8 +157,13 @@ def _titled(lines: Sequence[tuple[str, str]]) -> str:
 def _row(each: Look) -> list[str]:
     seen, left = each.seen, each.seconds_left
     word: str = f"{each.state.name} ({each.state.reason})" if each.state.name == "stopped" else each.state.name
+    if _never_started(each):
+        word = "not started"
     if _preparing(each):
         word = "preparing" + ("" if seen.share is None else f" {seen.share:.0%}")
+    eta = "-" if left is None else text.duration(left)
+    if each.slurm:
+        word, eta = queue_text.state(each), queue_text.eta(each) or eta
     return [
         each.run_dir.name,
         each.where,
@@ -176,7 +171,7 @@ def _row(each: Look) -> list[str]:
         f"{seen.step}/{seen.max_steps}" if seen.max_steps else "-",
         "-" if seen.loss is None else f"{seen.loss:.3g}",
         ", ".join(_change(seen, name) for name in seen.last_eval) or "-",
-        "-" if left is None else text.duration(left),
+        eta,
         "-" if each.goodput.share is None else f"{each.goodput.share:.0%}",
     ]
 
@@ -189,17 +184,29 @@ def _change(seen: Progress, name: str) -> str:
 
 def _headline(each: Look) -> str:
     seen = each.seen
-    word: str = "preparing" if _preparing(each) else each.state.name
-    if each.state.name == "running" and each.attempts:
-        word += f" for {text.duration(each.now - each.attempts[-1].started)}"
-    if each.state.reason and word != "failed":
-        word += f" ({each.state.reason})"
+    word = queue_text.headline(each) if each.slurm else _word(each)
     if _preparing(each) and seen.what:
         done = "" if seen.share is None else f" {_bar(seen.share)} {seen.share:.0%}"
         return f"{word} · {seen.what}{done}"
+    if each.state.name == "running" and seen.stage in ("evaluate", "export"):
+        return f"{word} · {seen.what or seen.stage}"
     if not seen.max_steps:
-        return word + (f" · {seen.stage}" if seen.stage and each.state.name == "running" else "")
+        return word + (f" · {seen.stage}" if seen.stage and each.state.name == "running" and not each.slurm else "")
     return f"{word} · {seen.step}/{seen.max_steps} {_bar(seen.step / seen.max_steps)} {seen.step / seen.max_steps:.0%}"
+
+
+def _word(each: Look) -> str:
+    if _never_started(each):
+        return "not started"
+    word: str = "preparing" if _preparing(each) else each.state.name
+    if each.state.name == "running" and each.attempts:
+        word += f" for {text.duration(each.now - each.attempts[-1].started)}"
+    return f"{word} ({each.state.reason})" if each.state.reason and word != "failed" else word
+
+
+def _never_started(each: Look) -> bool:
+    """It is in no queue: there was no attempt, and SLURM was not asked for a job, or has refused it."""
+    return each.state.name == "queued" and each.slurm is None
 
 
 def _preparing(each: Look) -> bool:
@@ -265,13 +272,14 @@ def _history(each: Look) -> str:
     earlier = len(each.attempts) - len(shown)
     lines = [text.counted(earlier, "earlier attempt")] if earlier else []
     if shown:
-        lines.append(text.table([_attempt(each, attempt) for attempt in shown]))
+        before = [None, *each.attempts][earlier:]
+        lines.append(text.table([_attempt(each, *pair) for pair in zip(before, shown, strict=False)]))
     return "\n".join(lines)
 
 
-def _attempt(each: Look, attempt: Attempt) -> list[str]:
+def _attempt(each: Look, before: Attempt | None, attempt: Attempt) -> list[str]:
     running = attempt is each.attempts[-1] and each.state.name == "running"
-    return goodput_text.row(attempt, each.goodput.attempt(attempt.number), running=running)
+    return goodput_text.row(attempt, each.goodput.attempt(attempt.number), running=running, before=before)
 
 
 def _indented(lines: str, width: int) -> str:

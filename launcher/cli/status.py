@@ -5,20 +5,21 @@ from argparse import Namespace
 from pathlib import Path
 
 from launcher.cli import screens
+from launcher.cli.look import look, looks
 from launcher.errors import Exit
 from launcher.runs import names
 
 
 def run(args: Namespace) -> int:
-    """Print what the files of the runs say; starts and changes nothing."""
+    """Print what the files of the runs say, and SLURM of those that were submitted; starts and changes nothing."""
     runs = Path(args.runs)
     if args.run is not None:
-        seen = screens.look(names.find(runs, args.run))
+        seen = look(names.find(runs, args.run))
         print(json.dumps(screens.as_json(seen), indent=1) if args.json else screens.run_screen(seen))
         return Exit.DONE
-    looks = [screens.look(run_dir) for run_dir in names.existing(runs)]
+    listed = looks(names.existing(runs))
     if args.json:
-        print(json.dumps([screens.as_json(each) for each in looks], indent=1))
+        print(json.dumps([screens.as_json(each) for each in listed], indent=1))
     else:
-        print(screens.runs_table(looks) if looks else f"no runs in {runs}; `launcher run RECIPE` starts one")
+        print(screens.runs_table(listed) if listed else f"no runs in {runs}; `launcher run RECIPE` starts one")
     return Exit.DONE

@@ -68,10 +68,10 @@ def detect(gpus: str | None = None) -> Cluster:
         devices = allowed(devices, os.environ["CUDA_VISIBLE_DEVICES"])
     return Cluster(
         name="local",
-        gpu=_weakest(devices),
+        gpu=weakest(devices),
         gpus_per_node=len(devices),
         cpus_per_node=usable_cpus(len(os.sched_getaffinity(0)), _CPU_QUOTA),
-        memory_gib=_memory_gib(Path("/proc/meminfo").read_text(encoding="ascii")),
+        memory_gib=memory_gib(),
         wsl="microsoft" in Path("/proc/version").read_text(encoding="utf-8").lower(),
         paths=paths(os.environ),
         visible=visible,
@@ -131,7 +131,7 @@ def _query() -> tuple[list[Device], tuple[str, ...]]:
     # Only machines with a driver pay for these imports.
     import subprocess
 
-    command = [program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    command = [program, *nvidia_smi_query()[1:]]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -142,6 +142,16 @@ def _query() -> tuple[list[Device], tuple[str, ...]]:
         said = " ".join((answer.stdout + answer.stderr).split())[:200]
         return [], (f"nvidia-smi ended with code {answer.returncode} ({said}): planned without GPUs",)
     return parse_devices(answer.stdout), ()
+
+
+def nvidia_smi_query() -> list[str]:
+    """The command whose answer `parse_devices` reads."""
+    return ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+
+
+def memory_gib() -> float:
+    """Memory of this machine in GiB."""
+    return _memory_gib(Path("/proc/meminfo").read_text(encoding="ascii"))
 
 
 def _nvidia_smi() -> str | None:
@@ -156,7 +166,7 @@ def _device(row: Sequence[str]) -> Device:
     return Device(int(index), uuid, name, int(total), int(free), float(capability) if known else 0.0)
 
 
-def _weakest(devices: Sequence[Device]) -> Gpu | None:
+def weakest(devices: Sequence[Device]) -> Gpu | None:
     """The GPU that a plan for all of them must respect: every rank gets the same share of work."""
     if not devices:
         return None

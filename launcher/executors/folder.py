@@ -46,6 +46,8 @@ def update(run_dir: RunDir, planned: Planned) -> None:
     """Write the files that a plan makes. A run that continues follows the newest plan of the same identity."""
     for path, text in texts(planned, run_dir.root).items():
         write_text(path, text)
+    if not planned.pins:
+        run_dir.hub.unlink(missing_ok=True)
 
 
 def relocate(plan: Plan, placement: dict[str, Any], sets: tuple[str, ...]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
+from launcher.runs import stopping
 from launcher.runs.paths import RunDir
 from launcher.runs.stopping import SIGNALS
 
@@ -16,8 +18,11 @@ _ASK = tuple(number for number in SIGNALS if number != signal.SIGQUIT)
 class Interrupts:
     """Counts requests while its block runs. One asks to save and leave; a second Ctrl-C to leave at once."""
 
-    def __init__(self, run_dir: RunDir) -> None:
-        self._stop_request = run_dir.stop_request
+    def __init__(self, run_dir: RunDir, judge: Callable[[int], bool] | None = None) -> None:
+        """`judge`: takes the number of USR1 that came and says whether they mean now; None: each of them does."""
+        self._run_dir = run_dir
+        self._judge = judge
+        self._warnings = 0
         self._signals = 0
         self._keys = 0
 
@@ -33,12 +38,21 @@ class Interrupts:
 
     def asked(self) -> bool:
         """Somebody wants the run to save and leave."""
-        return self._signals > 0 or self._stop_request.exists()
+        if self._warnings and self._judge and self._judge(self._warnings):
+            return True
+        return self._signals > 0 or self._run_dir.stop_request.exists()
+
+    def by_person(self) -> bool:
+        """The request is a person's: `launcher stop`, or Ctrl-C. A scheduler's signal is not."""
+        return self._keys > 0 or stopping.by_person(self._run_dir)
 
     def urgent(self) -> bool:
         """A Ctrl-C came after an earlier request: leave now, without saving."""
         return self._keys > 0 and self._signals > 1
 
     def _take(self, number: int, _: FrameType | None) -> None:
+        if self._judge and number == signal.SIGUSR1:
+            self._warnings += 1
+            return
         self._signals += 1
         self._keys += number == signal.SIGINT

@@ -6,27 +6,16 @@ It prints nothing: a `View` shows what happens.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launcher.errors import EnvironmentFault, Exit, LauncherError, LeftAtOnce, NoProgress
-from launcher.executors import outcome, prepared, resplit
+from launcher.errors import Exit
+from launcher.executors.host import Host
 from launcher.executors.interrupts import Interrupts
-from launcher.executors.outcome import Ended
-from launcher.executors.processes import end_survivors, survivors
-from launcher.executors.stages import Stages, View
-from launcher.plan import codec, split
-from launcher.plan.types import Plan
-from launcher.runs import attempts, checkpoints, choice, events, lock, names, policy, record, state
-from launcher.runs.attempts import Attempt
-from launcher.runs.files import write_text
+from launcher.executors.running import Running
+from launcher.executors.stages import View
+from launcher.runs import attempts, lock, names, policy, stopping
 from launcher.runs.paths import RunDir
-from launcher.runs.policy import Retry, Stop, Tried
-from launcher.runs.record import Record
-
-_POLL_S = 0.1
 
 
 class Superseded(Exception):
@@ -60,202 +49,46 @@ def prepare(run_dir: RunDir, view: View, *, identity: Mapping[str, Any] | None =
     return _held(run_dir, view, identity, ("prepare",))
 
 
-def _held(run_dir: RunDir, view: View, identity: Mapping[str, Any] | None, stages: Sequence[str]) -> Exit | None:
+def turn(
+    run_dir: RunDir, view: View, host: Host, wanted: Sequence[str], *, again: bool, anew: bool = False
+) -> tuple[Exit, bool] | None:
+    """One turn that a scheduler gives the run: attempt after attempt, as long as its nodes are of use.
+
+    Args:
+        run_dir: the run.
+        view: shows what happens.
+        host: the nodes of this turn.
+        wanted: the stages to run in it.
+        again: the scheduler gives a further turn, nobody has asked for this one; the attempts before it count.
+        anew: a person has asked for this turn since the run was asked to stop.
+
+    Returns:
+        The exit code, and whether the run is to have another turn; None when another process is running it.
+
+    Raises:
+        As `run`.
+    """
+    with lock.hold(run_dir) as taken:
+        if not taken:
+            return None
+        if not anew and stopping.by_person(run_dir):  # asked while it waited for this turn
+            view.note(f"not started: somebody asked it to stop; `launcher run {names.typed(run_dir)}` goes on")
+            return Exit.SAVED_AND_STOPPED, False
+        with Interrupts(run_dir, host.means_now) as interrupts:
+            tried = policy.history(run_dir, max(attempts.numbers(run_dir), default=0)) if again else ()
+            held = Running(run_dir, view, interrupts, wanted, host=host, tried=tried)
+            run_dir.stop_request.unlink(missing_ok=True)
+            code = held.until_it_ends() if held.has_work() else Exit.DONE
+            return code, held.wants_a_turn
+
+
+def _held(run_dir: RunDir, view: View, identity: Mapping[str, Any] | None, wanted: Sequence[str]) -> Exit | None:
     with lock.hold(run_dir) as taken:
         if not taken:
             return None
         with Interrupts(run_dir) as interrupts:
-            held = _Run(run_dir, view, interrupts, stages)
+            held = Running(run_dir, view, interrupts, wanted)
             if identity is not None and held.record.identity != identity:
                 raise Superseded
             run_dir.stop_request.unlink(missing_ok=True)
             return held.until_it_ends() if held.has_work() else Exit.DONE
-
-
-class _Run:
-    """A run while this process holds its lock."""
-
-    def __init__(self, run_dir: RunDir, view: View, interrupts: Interrupts, stages: Sequence[str]) -> None:
-        self.run_dir = run_dir
-        self.stages = stages
-        self.view = view
-        self.interrupts = interrupts
-        self.plan: Plan = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
-        self.began = time.time()
-        self.tried: list[Tried] = []
-        self.seen: list[str] = []
-        """For each attempt that failed, its number and why, in one line."""
-
-    @property
-    def record(self) -> Record:
-        """`run.json` as it stands."""
-        return _record(self.run_dir)
-
-    def has_work(self) -> bool:
-        """Something is to be done beside data that is ready, be it to note by which plan it is."""
-        jobs = [job for job in self.plan.jobs if job.stage in self.stages]
-        ready = prepared.is_current(self.run_dir, self.plan) and not choice.claimed(self.run_dir)
-        return any(job.stage != "prepare" for job in jobs) or not ready
-
-    def until_it_ends(self) -> Exit:
-        """Attempt after attempt, as long as the policy sees a use in it."""
-        if told := resplit.told(self.plan, self.record):
-            self.view.note(told)
-        while True:
-            self._let_leave()
-            attempt = attempts.begin(self.run_dir, "policy" if self.tried else "person")
-            decision, error = self._attempt(attempt)
-            if isinstance(decision, Stop):
-                if error:
-                    raise error
-                return decision.code
-            self.view.note(_again(decision, attempt.number + 1, policy.committed_step(self.run_dir)))
-            if not self._wait(decision.after_s) and error:
-                raise error
-
-    def _attempt(self, attempt: Attempt) -> tuple[Retry | Stop, LauncherError | None]:
-        """One attempt: what follows it, and its error where it failed. How it ended is noted, whatever happens."""
-        code: int = Exit.RUN_FAILED
-        noted: dict[str, Any] = {"error": "the launcher itself failed"}
-        try:
-            attempt = self._clear_away(attempt)
-            ended = self._ended(attempt)
-            to_step = policy.committed_step(self.run_dir)
-            self.tried.append(Tried(ended.cause, attempt.from_step or 0, to_step))
-            decision, error = self._decide(ended, attempt)
-            code = error.exit_code if error else decision.code if isinstance(decision, Stop) else Exit.DONE
-            noted = {"error": _first_line(error), "cause": ended.cause, "to_step": to_step}
-        except LauncherError as fault:
-            cause = "stopped" if isinstance(fault, LeftAtOnce) else outcome.of_error(fault).cause
-            code, noted = fault.exit_code, {"error": _first_line(fault), "cause": cause}
-            raise
-        except OSError as fault:
-            code, noted = Exit.ENVIRONMENT, {"error": str(fault), "cause": "environment"}
-            raise
-        finally:
-            with contextlib.suppress(OSError):  # a full disk: the error itself is what matters
-                attempts.end(self.run_dir, attempt, code, **noted)
-        return decision, error
-
-    def _ended(self, attempt: Attempt) -> Ended:
-        stages = Stages(
-            self.run_dir, self.plan, self.record, attempt, self.view, self.interrupts,
-            wanted=self.stages, began=self.began,
-        )  # fmt: skip
-        try:
-            ended = stages.run()
-        except LeftAtOnce:
-            raise
-        except LauncherError as error:
-            return outcome.of_error(error)
-        if ended.cause == "finished" and "train" in self.stages:
-            self._report()
-            write_text(self.run_dir.done, "")
-        return ended
-
-    def _decide(self, ended: Ended, attempt: Attempt) -> tuple[Retry | Stop, LauncherError | None]:
-        """What follows an attempt, and the error to show if nothing does; prepares what the next one needs."""
-        rows = resplit.may_shrink(self.plan, self.record) if ended.cause == "out_of_memory" else None
-        limit = self.plan.restart.max_requeues
-        decision = policy.decide(self.tried, max_requeues=limit, smaller=rows is not None)
-        if ended.error is None:
-            return decision, None
-        self.seen.append(f"attempt {attempt.number}: {_first_line(ended.error)}")
-        if isinstance(decision, Stop):
-            return decision, self._final(ended.error, decision)
-        if self.interrupts.asked():  # nobody waits for another attempt
-            return Stop(ended.error.exit_code), ended.error
-        self._tell(ended, attempt, decision)
-        if rows is not None:
-            self.plan = resplit.apply(self.run_dir, self.plan, rows, "policy")
-            self.view.note(f"from now on {split.at_a_time(self.plan.batch)}: the same result")
-        return decision, ended.error
-
-    def _final(self, error: LauncherError, decision: Stop) -> LauncherError:
-        """The error of the last attempt, with why there is no further one."""
-        if decision.reason is None:
-            return error
-        first, *evidence = error.message.splitlines()
-        if decision.code == Exit.DO_NOT_REQUEUE:
-            listed = [f"       {each}" for each in self.seen[-policy.WITHOUT_PROGRESS :]]
-            message = "\n".join([f"{decision.reason}, the last one: {first}", *listed, *evidence])
-            look = f"`launcher logs {names.typed(self.run_dir)}` shows what the last one did"
-            return NoProgress(message, hint=look)
-        return type(error)("\n".join([f"{first} ({decision.reason})", *evidence]), hint=error.hint)
-
-    def _tell(self, ended: Ended, attempt: Attempt, decision: Retry) -> None:
-        first = _first_line(ended.error)
-        events.append(
-            self.run_dir.events,
-            "retry",
-            attempt=attempt.number,
-            cause=ended.cause,
-            error=first,
-            step=policy.committed_step(self.run_dir),
-            after_s=decision.after_s,
-        )
-        self.view.note(f"attempt {attempt.number} failed: {first}")
-
-    def _wait(self, seconds: float) -> bool:
-        """Let the machine recover. False when somebody asks for a stop meanwhile: nothing runs, so nothing is to be saved."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and not self.interrupts.asked():
-            self.view.tick()
-            time.sleep(_POLL_S)
-        return not self.interrupts.asked()
-
-    def _let_leave(self) -> None:
-        """Processes that an earlier attempt left on this machine may save and leave before the next one is opened."""
-        left = survivors(self.run_dir, self.record.id)
-        if left:
-            self.view.note(
-                f"waiting for {len(left)} processes of the last attempt to save and leave (Ctrl-C ends them)"
-            )
-            end_survivors(self.run_dir, self.record.id, urgent=self.interrupts.asked)
-        self.run_dir.done.unlink(missing_ok=True)
-
-    def _clear_away(self, attempt: Attempt) -> Attempt:
-        """What an earlier attempt left: a torn last event, half a checkpoint; and where this one starts.
-
-        Only now: ranks of an older attempt that still live elsewhere see the folder of this one and commit nothing more.
-        """
-        events.heal(self.run_dir.events)
-        checkpoints.sweep(self.run_dir)
-        found = checkpoints.newest(self.run_dir, contents=False)
-        if "train" in self.stages:
-            self._announce(found, attempt)
-        return attempts.starts_from(self.run_dir, attempt, found.checkpoint.step if found.checkpoint else 0)
-
-    def _announce(self, found: checkpoints.Choice, attempt: Attempt) -> None:
-        for refused in found.passed_over:
-            self.view.note(f"{refused.path.name} is passed over: {refused.reason}")
-        if found.checkpoint:
-            self.view.note(f"continuing from {found.checkpoint.path.name} (attempt {attempt.number})")
-        elif attempt.number > 1 and state.trained(self.run_dir):
-            self.view.note(f"no complete checkpoint yet: starting from step 0 (attempt {attempt.number})")
-
-    def _report(self) -> None:
-        """A run is done even when its report cannot be drawn."""
-        try:
-            from launcher.render.report import html
-
-            write_text(self.run_dir.report, html(self.run_dir))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail a trained run
-            self.view.note(f"report.html could not be written: {error}")
-
-
-def _again(decision: Retry, number: int, step: int) -> str:
-    when = f" in {decision.after_s:.0f} s" if decision.after_s else ""
-    start = f"checkpoint-{step}" if step else "step 0"
-    return f"trying again{when} (attempt {number}, from {start})"
-
-
-def _first_line(error: LauncherError | None) -> str | None:
-    return error.message.splitlines()[0] if error else None
-
-
-def _record(run_dir: RunDir) -> Record:
-    found = record.read(run_dir)
-    if found is None:
-        raise EnvironmentFault(f"{run_dir.record} is missing or damaged: {run_dir.root} is not a run")
-    return found

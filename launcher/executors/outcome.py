@@ -26,6 +26,7 @@ _KINDS: Mapping[str, type[LauncherError]] = {
 """The error of each cause, and with it the exit code; of any other cause it is `RunFailed`."""
 _NAME_THE_RANK = ("hang", "not_finite")
 
+_BY_SIGNAL = 128
 _TAIL_LINES = 8
 _TAIL_BYTES = 64 * 1024
 _ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", re.DOTALL)
@@ -46,21 +47,30 @@ class Ended:
 
 def of_error(error: LauncherError) -> Ended:
     """The end of an attempt that the executor itself refuses to go on with."""
-    kinds: tuple[tuple[type[LauncherError], Cause], ...] = ((DataError, "data"), (EnvironmentFault, "environment"))
+    kinds: tuple[tuple[type[LauncherError], Cause], ...] = (
+        (DataError, "data"),
+        (EnvironmentFault, "environment"),
+        (MachineFailed, "infrastructure"),
+    )
     return Ended(next((cause for kind, cause in kinds if isinstance(error, kind)), "code"), error)
 
 
-_DOING = {"prepare": "preparing the data", "export": "merging"}
+DOING = {"prepare": "preparing the data", "evaluate": "measuring the result", "export": "merging"}
+"""What a stage of one process does."""
+_WITHOUT_MEMORY = {
+    "evaluate": "lower `evaluation.per_device_eval_batch_size`; the training is not done again",
+    "export": "it needs memory for the whole model; a run directory may be copied to a machine that has it",
+}
 
 
 def of_stage(run_dir: RunDir, attempt: int, code: int, stage: str) -> Ended:
-    """The end of a stage of one process, `prepare` or `export`, that left with `code`."""
+    """The end of a stage of one process, `prepare`, `evaluate` or `export`, that left with `code`."""
     if code == 0:
         return Ended("finished")
-    log, doing = run_dir.stage_log(attempt, stage), _DOING[stage]
+    log, doing = run_dir.stage_log(attempt, stage), DOING[stage]
     look = _look(run_dir, f"--stage {stage}")
     note = next((each for each in attempts.exits(run_dir, attempt) if each.who == stage), None)
-    if note is None and -code in SIGNALS:
+    if -code in SIGNALS if note is None else note.cause == "stopped":
         return Ended("stopped")
     if note is None or note.error is None:
         how = _signal_name(-code) if code < 0 else f"exit code {code}"
@@ -68,11 +78,11 @@ def of_stage(run_dir: RunDir, attempt: int, code: int, stage: str) -> Ended:
         return Ended(cause, kind(f"{doing} ended with {how}{_evidence(log)}", hint=look))
     if note.cause in ("data", "environment", "disk_full"):  # a person can put it right: its own words say it all
         return Ended(_cause(note), _KINDS[note.cause](note.error, hint=note.hint or look))
-    if note.cause == "out_of_memory" and stage == "export":  # no split of the batch helps
-        hint = "it needs memory for the whole model; a run directory may be copied to a machine that has it"
-        return Ended("environment", EnvironmentFault(f"{doing} ran out of memory: {note.error}", hint=hint))
-    error = _KINDS.get(note.cause, RunFailed)
-    return Ended(_cause(note), error(f"{doing} failed: {note.error}{_evidence(log)}", hint=note.hint or look))
+    if note.cause == "out_of_memory" and stage in _WITHOUT_MEMORY:  # no split of the batch helps
+        error = EnvironmentFault(f"{doing} ran out of memory: {note.error}", hint=_WITHOUT_MEMORY[stage])
+        return Ended("environment", error)
+    kind = _KINDS.get(note.cause, RunFailed)
+    return Ended(_cause(note), kind(f"{doing} failed: {note.error}{_evidence(log)}", hint=note.hint or look))
 
 
 def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int) -> Ended:
@@ -93,7 +103,8 @@ def trained(run_dir: RunDir, attempt: int, code: int, plan: Plan, *, ranks: int)
         return Ended("finished")
     if _asked(code, log):
         return Ended("stopped")
-    how = f"was ended by {_signal_name(-code)}" if code < 0 else f"left with exit code {code}"
+    number = _signal(code)
+    how = f"was ended by {_signal_name(number)}" if number else f"left with exit code {code}"
     kind, cause = (MachineFailed, "infrastructure") if _NO_MEETING.search(_text(log)) else _kind(code)
     return Ended(
         cause,
@@ -117,7 +128,12 @@ def tail(log: Path) -> tuple[str, ...]:
 
 def _kind(code: int) -> tuple[type[LauncherError], Cause]:
     """Of a process that left no note: a signal came from outside, an exit code from the program."""
-    return (MachineFailed, "infrastructure") if code < 0 else (RunFailed, "code")
+    return (MachineFailed, "infrastructure") if _signal(code) else (RunFailed, "code")
+
+
+def _signal(code: int) -> int:
+    """The signal that ended a process, be it that srun or a shell says so: 128 and its number; 0 where none did."""
+    return -code if code < 0 else code - _BY_SIGNAL if _BY_SIGNAL < code <= _BY_SIGNAL + signal.NSIG else 0
 
 
 def _cause(note: ExitNote) -> Cause:
@@ -157,10 +173,9 @@ def _rank_killed(run_dir: RunDir, attempt: int, rank: int, number: int) -> Machi
 
 def _killed_rank(log: Path, notes: Sequence[ExitNote]) -> tuple[int, int] | None:
     """(rank, signal) of the first rank torchrun saw die, when that rank had no time to write a note."""
-    found = _ROOT_CAUSE.search(_text(log))
-    if found is None or any(note.who == found[1] for note in notes):
-        return None
-    return int(found[1]), int(found[2])
+    known = {note.who for note in notes}  # of several machines, each torchrun names the first of its own
+    found = next((each for each in _ROOT_CAUSE.finditer(_text(log)) if each[1] not in known), None)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _text(log: Path) -> str:

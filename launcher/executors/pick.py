@@ -14,6 +14,7 @@ from launcher.executors import folder, prepared, resplit
 from launcher.plan import codec, compatibility
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
+from launcher.recipe.load import LoadedRecipe
 from launcher.render.command import shell_lines
 from launcher.runs import cache, checkpoints, choice, drift, lock, names, record, state
 from launcher.runs.changes import DATA_FILES, Change, difference, listed
@@ -32,6 +33,8 @@ class Pick:
     differences: tuple[Change, ...] = ()
     identity: Mapping[str, Any] | None = None
     """What the run was when it was chosen by a recipe; an executor must find it so."""
+    loaded: LoadedRecipe | None = None
+    """That recipe, whose lines errors can name."""
 
 
 def by_recipe(runs: Path, planned: Planned) -> Pick:

@@ -9,9 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.cluster.schema import Site
 from launcher.errors import DataError, EnvironmentFault, LauncherError
 from launcher.plan.model_files import fingerprint
 from launcher.plan.types import Plan
+from launcher.render.container import Enclosure, enclosure
 from launcher.runs import cache, drift, names, record
 from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
@@ -86,6 +88,15 @@ def refuse_other_model(run_dir: RunDir, placed: drift.Placement) -> None:
 def placement(run_dir: RunDir) -> dict[str, Any]:
     """Absolute paths of this run on this machine."""
     return read_json(run_dir.placement) or {}
+
+
+def enclosed(run_dir: RunDir, plan: Plan, site: Site) -> Enclosure | None:
+    """The container of the site's profile with what this run needs in it; None where it names none.
+
+    Raises:
+        EnvironmentFault: a path cannot be bound.
+    """
+    return enclosure(site, placement(run_dir), run_dir.root, cache.of_run(run_dir).root, cuda=plan.device == "cuda")
 
 
 def check_placement(run_dir: RunDir, *, data: bool, verb: str = "run") -> None:

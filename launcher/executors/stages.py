@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any, Protocol
 
 from launcher.errors import LeftAtOnce
 from launcher.executors import outcome, prepared
+from launcher.executors.host import Here, Host
 from launcher.executors.interrupts import Interrupts
 from launcher.executors.outcome import Ended
 from launcher.executors.processes import Child, end_survivors
 from launcher.plan import codec
 from launcher.plan.types import Job, Plan
-from launcher.render.command import command
 from launcher.runs import attempts, events, names, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.files import write_text
@@ -28,7 +27,8 @@ from launcher.runs.stopping import with_limit
 
 _POLL_S = 0.2
 _FAILURE_GRACE_S = 30.0
-"""After one rank has failed, the others can wait for it for ever in a collective; then they are ended."""
+"""After one rank has failed, the others can wait for it for ever in a collective; then they are ended. So is what started
+ranks that have all left."""
 
 
 class View(Protocol):
@@ -61,8 +61,9 @@ class Stages:
         *,
         wanted: Sequence[str],
         began: float,
+        host: Host | None = None,
     ) -> None:
-        """`wanted`: the stages to run; `began`: Unix time in seconds from which the time limit of a job counts."""
+        """`wanted`: the stages to run; `began`: Unix time in seconds from which the time limit of a job counts; `host`: None is this machine."""
         self.run_dir = run_dir
         self.plan = plan
         self.record = known
@@ -71,6 +72,9 @@ class Stages:
         self.interrupts = interrupts
         self.wanted = wanted
         self.began = began
+        self.host = host or Here()
+        self.done: set[str] = set()
+        """Stages that have ended well."""
         self._offset = run_dir.events.stat().st_size if run_dir.events.exists() else 0
 
     def run(self) -> Ended:
@@ -84,8 +88,11 @@ class Stages:
         write_text(self.run_dir.attempt_plan(self.attempt.number), codec.dumps(self.plan))
         self._say("attempt", attempt=self.attempt.number, pid=os.getpid(), host=platform.node())
         for job in self.plan.jobs:
-            if job.stage in self.wanted and (ended := self.one(job)).cause != "finished":
+            if job.stage not in self.wanted or not self.host.takes(job, self.plan):
+                continue
+            if (ended := self.one(job)).cause != "finished":
                 return ended
+            self.done.add(job.stage)
         return Ended("finished")
 
     def one(self, job: Job) -> Ended:
@@ -108,18 +115,23 @@ class Stages:
         return ended
 
     def _done_before(self, job: Job) -> bool:
-        """Data that is ready; a training that is over, when an attempt before this one failed behind it."""
-        if job.stage == "prepare":
-            return prepared.is_current(self.run_dir, self.plan)
-        more = any(each.stage == "export" for each in self.plan.jobs) and "export" in self.wanted
-        return job.stage == "train" and more and state.complete(self.run_dir)
+        """Data that is ready; a training that is over, where stages behind it are left; a result that was measured."""
+        match job.stage:
+            case "prepare":
+                return prepared.is_current(self.run_dir, self.plan)
+            case "train":
+                return self.plan.jobs[-1].stage != "train" and state.complete(self.run_dir)
+            case "evaluate":
+                return state.evaluated(self.run_dir)
+            case _:
+                return False
 
     def _by_stage(self, job: Job) -> Ended:
         match job.stage:
             case "prepare":
                 return self._prepare(job)
-            case "export":
-                return self._export(job)
+            case "evaluate" | "export":
+                return self._behind_training(job)
             case _:
                 return self._train(job)
 
@@ -130,10 +142,11 @@ class Stages:
             prepared.remember(self.run_dir, self.plan, self.record)
         return ended
 
-    def _export(self, job: Job) -> Ended:
+    def _behind_training(self, job: Job) -> Ended:
         prepared.check_placement(self.run_dir, data=False)
+        doing = outcome.DOING[job.stage]
         return self._alone(
-            job, relayed=False, when_stopped="stopped while merging; what was trained lies in the run's model/"
+            job, relayed=False, when_stopped=f"stopped while {doing}; what was trained lies in the run's model/"
         )
 
     def _alone(self, job: Job, *, relayed: bool, when_stopped: str) -> Ended:
@@ -154,14 +167,19 @@ class Stages:
 
     def _train(self, job: Job) -> Ended:
         prepared.check_placement(self.run_dir, data=False)
+        ranks = job.processes * job.nodes
         with self._child(job) as child:
-            code = self._watch(child)
+            code = self._watch(child, ranks)
+            if code < 0:  # srun was killed: what it started may live on, on other machines
+                self.host.end()
         self._relay_events()
         end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
-        return outcome.trained(self.run_dir, self.attempt.number, code, self.plan, ranks=job.processes)
+        if fault := self.host.fault(self.run_dir, self.attempt.number):
+            return outcome.of_error(fault)
+        return outcome.trained(self.run_dir, self.attempt.number, code, self.plan, ranks=ranks)
 
-    def _watch(self, child: Child) -> int:
-        told, failed_at = False, None
+    def _watch(self, child: Child, ranks: int) -> int:
+        told, over_at = False, None
         while (code := child.poll()) is None:
             self._relay_events()
             if self.interrupts.urgent():
@@ -169,12 +187,17 @@ class Stages:
             if self.interrupts.asked() and not told:
                 told = True
                 self._ask(child)
-            if failed_at is None and attempts.first_failure(attempts.exits(self.run_dir, self.attempt.number)):
-                failed_at = time.monotonic()
-            if failed_at is not None and time.monotonic() - failed_at > _FAILURE_GRACE_S:
-                child.kill()
+            if over_at is None and self._is_over(ranks):
+                over_at = time.monotonic()
+            if over_at is not None and time.monotonic() - over_at > _FAILURE_GRACE_S:
+                self._kill(child)
             time.sleep(_POLL_S)
         return code
+
+    def _is_over(self, ranks: int) -> bool:
+        """A rank has failed, or all have left: what started them may not notice, where SLURM's daemon of the step was killed."""
+        notes = attempts.exits(self.run_dir, self.attempt.number)
+        return attempts.first_failure(notes) is not None or sum(note.who.isdigit() for note in notes) == ranks
 
     def _ask(self, child: Child) -> None:
         """Ask the ranks to save and leave: by the stop file, or by a signal when the disk is too full for one."""
@@ -183,9 +206,14 @@ class Stages:
             self.run_dir.stop_request.touch()
         except OSError:
             child.terminate()
+        self.host.ask()
+
+    def _kill(self, child: Child) -> None:
+        self.host.end()
+        child.kill()
 
     def _leave(self, child: Child) -> None:
-        child.kill()
+        self._kill(child)
         end_survivors(self.run_dir, self.record.id, urgent=lambda: True)
         hint = f"`launcher run {names.typed(self.run_dir)}` goes on from the last checkpoint"
         raise LeftAtOnce("left at once, without saving", hint=hint)
@@ -198,8 +226,9 @@ class Stages:
             "LAUNCHER_RUN_ID": self.record.id,
             "LAUNCHER_ATTEMPT": str(self.attempt.number),
             "PYTHONSAFEPATH": "1",  # a file `datasets.py` in the current directory must not stand in for the library
+            **self.host.env(job),
         }
-        argv = command(job, self.run_dir.root.resolve(), sys.executable)
+        argv = self.host.argv(job, self.run_dir)
         return Child(argv, env, self.run_dir.stage_log(self.attempt.number, job.stage))
 
     def _say(self, name: events.EventName, **fields: Any) -> None:

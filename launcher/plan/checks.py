@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError
-from launcher.plan import checks_adapter, checks_attention, checks_model, checks_settings, checks_sharding
+from launcher.plan import checks_adapter, checks_attention, checks_model, checks_settings, checks_sharding, checks_site
 from launcher.plan.facts import Facts
 from launcher.plan.jobs import seconds
 from launcher.plan.types import Estimate
@@ -28,7 +28,8 @@ _PLAN_OWNED_INIT = {
     "trust_remote_code": "model.trust_remote_code",
     "use_cache": "the trainer: off while training",
 }
-_LEAST_TIME_S = 120
+_LEAST_TIME_S = 60
+_SHORT_TIME_S = 120
 
 
 def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeError]:
@@ -46,6 +47,7 @@ def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> list[RecipeE
         *checks_model.faults(loaded, facts),
         *checks_sharding.faults(loaded, cluster, facts),
         *checks_adapter.faults(loaded, cluster, facts),
+        *checks_site.faults(loaded, cluster),
     ]
 
 
@@ -60,6 +62,8 @@ def warnings(loaded: LoadedRecipe, cluster: Cluster, ranks: World, facts: Facts,
         *_slow(loaded, cluster),
         *checks_attention.warnings(loaded),
         *checks_settings.warnings(loaded, cluster),
+        *checks_site.warnings(loaded, cluster),
+        *_short(loaded),
     ]
     return (*found, *_ranks(loaded, cluster, ranks), *_rare(loaded, estimate))
 
@@ -85,6 +89,12 @@ def _time(loaded: LoadedRecipe) -> Iterator[RecipeError]:
     if limit is not None and seconds(limit) < _LEAST_TIME_S:
         fault = f"{quote(limit)} is over before a step is made and saved"
         yield loaded.error(fault, key="launch.time_limit", hint='write `time_limit: "00:02:00"`, or more')
+
+
+def _short(loaded: LoadedRecipe) -> Iterator[str]:
+    limit = loaded.recipe.launch.time_limit
+    if limit is not None and _LEAST_TIME_S <= seconds(limit) < _SHORT_TIME_S:
+        yield f"launch.time_limit {limit}: half a minute is kept for leaving, so a start that takes long leaves no time to train"
 
 
 def _full(loaded: LoadedRecipe) -> bool:

@@ -12,8 +12,11 @@ from launcher.cluster.schema import Cluster
 from launcher.errors import DataError, EnvironmentFault, RecipeError, RecipeErrors
 from launcher.plan import data_files, data_rows
 from launcher.plan.formats import sniff
+from launcher.plan.hub_cache import snapshot
+from launcher.plan.lock_file import cache_of, pinned, typed
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
 from launcher.plan.overlap import measured_too, trained_twice
+from launcher.plan.pins import Pins
 from launcher.plan.presets import Preset, load_preset, read_preset
 from launcher.plan.template import text_beside, training_copy
 from launcher.recipe.data import Data, Source
@@ -59,6 +62,8 @@ class Facts:
     training_copy: str | None = None
     """TRL's name of the chat template, where it trains with a copy of it; None also where the template is not here."""
     prepared: dict[str, Any] | None = None
+    pins: Pins = field(default_factory=dict)
+    """Hub repositories at the commits of the recipe's lock file."""
 
 
 def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = None) -> Facts:
@@ -70,21 +75,22 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
         data_json: `data.json` of an existing run; its counts replace the estimates.
 
     Raises:
-        RecipeErrors: data, tokenizer or template paths that lead nowhere, all at once.
+        RecipeErrors: data, tokenizer or template paths that lead nowhere, all at once; or an outdated lock file.
         RecipeError: a sharding preset that was edited to something that is not read.
-        EnvironmentFault: the model's configuration is not on this machine.
+        EnvironmentFault: the model's configuration is not on this machine, or the lock file cannot be read.
     """
-    look = _Look(loaded, cluster.paths, [])
+    look = _Look(loaded, cluster.paths, cache_of(cluster), [])
     known = look.sources()
     paths = look.paths()
     template = look.chat_template()
     if look.faults:
         raise RecipeErrors(look.faults)
     prepared = _prepared(data_json) if data_json else None
-    model = look.model()
-    beside = paths.get("tokenizer") or model.path
-    copy = training_copy(template or (text_beside(Path(beside)) if beside else None))
-    return Facts(model, _preset(loaded, cluster), known, paths, template, copy, prepared)
+    pins = pinned(loaded, cluster.paths)
+    model = look.model(pins)
+    beside = look.tokenizer(paths, pins) or model.beside
+    copy = training_copy(template or (text_beside(beside) if beside else None))
+    return Facts(model, _preset(loaded, cluster), known, paths, template, copy, prepared, pins)
 
 
 def sources(data: Data) -> Iterator[tuple[str, Source]]:
@@ -99,6 +105,7 @@ class _Look:
 
     loaded: LoadedRecipe
     names: dict[str, str]
+    cache: Path
     faults: list[RecipeError]
 
     def sources(self) -> dict[str, SourceFacts]:
@@ -205,7 +212,7 @@ class _Look:
             self.faults.append(self.loaded.error(message, key=key, hint=hint))
         return None
 
-    def model(self) -> ModelFacts:
+    def model(self, pins: Pins) -> ModelFacts:
         model = self.loaded.recipe.model
         if model.from_config is not None:
             return ModelFacts(model.from_config, "from_config")
@@ -213,9 +220,19 @@ class _Look:
         key = "model.model_name_or_path"
         path = resolve(self.loaded, key, name, self.names)
         try:
-            return from_folder(Path(path)) if is_local(path) else from_hub(path, model.revision)
+            if is_local(path):
+                return from_folder(Path(path))
+            return from_hub(path, pins["model"].commit if "model" in pins else model.revision, self.cache)
         except EnvironmentFault as fault:
-            raise EnvironmentFault(f"{key}: {fault.message}", hint=fault.hint, place=self.loaded.place(key)) from None
+            hint = (fault.hint or "").replace("RECIPE", typed(self.loaded)) or None
+            raise EnvironmentFault(f"{key}: {fault.message}", hint=hint, place=self.loaded.place(key)) from None
+
+    def tokenizer(self, paths: dict[str, str], pins: Pins) -> Path | None:
+        """The folder of a tokenizer that is not the model's, where it is on this machine."""
+        named = self.loaded.recipe.model.tokenizer_name_or_path
+        if named is None or "tokenizer" in paths:
+            return Path(paths["tokenizer"]) if named else None
+        return snapshot(self.cache, "model", named, pins["tokenizer"].commit if "tokenizer" in pins else "main")
 
     def resolved(self, key: str, written: str) -> str | None:
         try:

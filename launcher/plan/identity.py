@@ -45,7 +45,13 @@ _OUT_OF_DATA = {"datasets", "eval_datasets", "max_bad_fraction", "max_cut_fracti
 
 
 def identity(
-    recipe: Recipe, *, training: Mapping[str, Any], method: str, batch_size: int, chat_template: str | None
+    recipe: Recipe,
+    *,
+    training: Mapping[str, Any],
+    method: str,
+    batch_size: int,
+    chat_template: str | None,
+    commits: Mapping[str, str],
 ) -> dict[str, Any]:
     """Dotted key → value of all that changes the mathematics.
 
@@ -55,6 +61,7 @@ def identity(
         method: full, lora, qlora or int8.
         batch_size: rows per optimizer step over all ranks.
         chat_template: text of the template file the recipe names.
+        commits: commits of the hub's repositories that a lock file says: `model`, `tokenizer`, `adapter`, `data.LABEL`.
     """
     out = _OUT_OF_TRAINING | (_SCHEDULE_BY_STEPS if training["max_steps"] > 0 else set())
     values: dict[str, Any] = {"task": recipe.task, "method": method, "training.global_batch_size": batch_size}
@@ -67,8 +74,15 @@ def identity(
     if recipe.peft:
         values |= _flat("peft", _dump(recipe.peft))
     values |= _flat("data", _data(recipe))
+    values |= _commits(recipe, commits)
     values |= _flat("training", {key: value for key, value in training.items() if key not in out})
     return dict(sorted(values.items()))
+
+
+def _commits(recipe: Recipe, commits: Mapping[str, str]) -> dict[str, str]:
+    keys = {"model": "model.revision", "tokenizer": "model.tokenizer_revision", "adapter": "model.adapter_revision"}
+    keys |= {f"data.{source.label}": f"data.datasets.{source.label}.revision" for source in recipe.data.datasets}
+    return {keys[key]: commit for key, commit in commits.items() if key in keys}
 
 
 def _data(recipe: Recipe) -> dict[str, Any]:

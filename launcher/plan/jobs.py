@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from launcher.cluster.schema import Cluster
 from launcher.plan.sharding import Sharding
 from launcher.plan.types import Decision, Job, MergeBase
@@ -9,14 +11,15 @@ from launcher.plan.world import World
 from launcher.runs.stopping import SIGNALS
 
 # Words of an argv that are filled in where it runs.
-PYTHON, RUN_DIR, NODE_RANK, RENDEZVOUS = "{python}", "{run_dir}", "{node_rank}", "{rendezvous}"
-_RENDEZVOUS_PORT = 29400
+PYTHON, RUN_DIR, NODE_RANK, HEAD, PORT, MEETING = (
+    "{python}", "{run_dir}", "{node_rank}", "{head}", "{port}", "{meeting}",
+)  # fmt: skip
+RENDEZVOUS_PORT = 29400
 _SAVE_S = 600
 _MOST_THREADS_BESIDE_A_GPU = 8
 
 
 def jobs(
-    name: str,
     cluster: Cluster,
     world: World,
     sharding: Sharding,
@@ -25,10 +28,8 @@ def jobs(
 ) -> tuple[tuple[Job, ...], tuple[Decision, ...]]:
     """`prepare` on the CPU, then `train` under torchrun; and the decisions on their environment."""
     threads, memory = _threads(cluster, world), _memory(cluster)
-    # Threads that wait while spinning take the core from those that work: tens of times slower on a shared machine.
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if threads.value > 1 else {}
-    environment = {"OMP_NUM_THREADS": str(threads.value), **waiting, **{each.key: each.value for each in memory}}
-    environment |= {**_visible(cluster), **sharding.environment()}
+    environment = {**_environment(threads, memory), **_visible(cluster), **sharding.environment()}
+    limit = time_limit or (cluster.site.queue.max_time if cluster.site and not cluster.inside else None)
     prepare = Job(
         "prepare",
         (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "prepare"),
@@ -38,36 +39,47 @@ def jobs(
     )
     train = Job(
         "train",
-        (PYTHON, "-m", "launcher.worker.torchrun", *_rendezvous(name, world), "-m", "launcher.worker", RUN_DIR),
+        (PYTHON, "-m", "launcher.worker.torchrun", *_torchrun(cluster, world), "-m", "launcher.worker", RUN_DIR),
         environment,
         nodes=world.nodes,
         processes=world.per_node,
-        time_limit_s=None if time_limit is None else seconds(time_limit),
+        time_limit_s=None if limit is None else seconds(limit),
         depends_on=("prepare",),
+        requeue=cluster.site is not None and cluster.site.profile.requeue,
     )
     return (prepare, train), (threads, *memory)
 
 
-def export_job(cores: int, base: MergeBase) -> Job:
-    """Behind the training: the adapter merged, on the CPU, where a whole model fits more often than on one GPU.
+def evaluate_job(cluster: Cluster) -> Job:
+    """Behind the training: the result measured by one process on one node, with one GPU where it was trained on some."""
+    environment = {**_environment(_threads(cluster, World(1, 1)), _memory(cluster)), **_visible(cluster)}
+    argv = (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "evaluate")
+    return Job("evaluate", argv, environment, nodes=1, processes=1, depends_on=("train",))
+
+
+def export_job(cores: int, base: MergeBase, after: str = "train") -> Job:
+    """At the end: the adapter merged, on the CPU, where a whole model fits more often than on one GPU.
 
     Args:
         cores: threads to use; 0 where they are not known.
         base: what the adapter is merged into.
+        after: the stage before it.
     """
     environment = {"OMP_NUM_THREADS": str(max(1, cores)), "CUDA_VISIBLE_DEVICES": ""}
     argv = (PYTHON, "-m", "launcher.worker.stage", RUN_DIR, "export", base)
-    return Job("export", argv, environment, nodes=1, processes=1, depends_on=("train",))
+    return Job("export", argv, environment, nodes=1, processes=1, depends_on=(after,))
 
 
-def _rendezvous(name: str, world: World) -> tuple[str, ...]:
+def _torchrun(cluster: Cluster, world: World) -> tuple[str, ...]:
     # torchrun hands these signals on to the ranks; it would die of any other and leave them behind. It ends ranks that
-    # have not left after the time that follows: they may be saving.
-    handed_on = ("--signals-to-handle", ",".join(each.name for each in SIGNALS))
+    # have not left after the time that follows: they may be saving. SLURM's USR1 reaches the ranks without it.
+    by_scheduler = (signal.SIGUSR1, signal.SIGUSR2) if cluster.site else ()
+    handed_on = ("--signals-to-handle", ",".join(each.name for each in SIGNALS if each not in by_scheduler))
     ranks = ("--nproc-per-node", str(world.per_node), *handed_on, "--shutdown-timeout", str(_SAVE_S))
     if world.nodes == 1:
         return ("--standalone", *ranks)
-    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", RENDEZVOUS, "--rdzv-id", name)
+    # The static rendezvous: it numbers the nodes as asked, which c10d does not, and its id keeps strangers out.
+    meeting = ("--master-addr", HEAD, "--master-port", PORT, "--rdzv-id", MEETING)
     return ("--nnodes", str(world.nodes), "--node-rank", NODE_RANK, *meeting, *ranks)
 
 
@@ -78,9 +90,17 @@ def seconds(time_limit: str) -> int:
     return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + rest
 
 
-def rendezvous(host: str) -> str:
-    """Where the nodes of a run meet: the first node's name and a port."""
-    return f"{host}:{_RENDEZVOUS_PORT}"
+def clock(time_s: int) -> str:
+    """Seconds as SLURM writes a time: `HH:MM:SS` or `D-HH:MM:SS`."""
+    days, rest = divmod(time_s, 86400)
+    text = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return f"{days}-{text}" if days else text
+
+
+def _environment(threads: Decision, memory: tuple[Decision, ...]) -> dict[str, str]:
+    # Threads that wait while spinning take the core from those that work: tens of times slower on a shared machine.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if threads.value > 1 else {}
+    return {"OMP_NUM_THREADS": str(threads.value), **waiting, **{each.key: each.value for each in memory}}
 
 
 def _visible(cluster: Cluster) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from launcher.cluster.schema import Cluster
 from launcher.errors import RecipeError, RecipeErrors
@@ -13,8 +13,9 @@ from launcher.plan.choices import choose
 from launcher.plan.estimate import estimate
 from launcher.plan.facts import Facts, sources
 from launcher.plan.identity import identity
-from launcher.plan.jobs import export_job, jobs
+from launcher.plan.jobs import evaluate_job, export_job, jobs
 from launcher.plan.method import method_of
+from launcher.plan.pins import Pins
 from launcher.plan.refusals import refusals
 from launcher.plan.resolved import resolved_recipe, resolved_training
 from launcher.plan.trainer_args import trainer_args
@@ -31,12 +32,14 @@ class Planned:
     """A plan, and the absolute paths on this machine, which stand in no plan.
 
     `placement` has the keys `model`, `tokenizer`, `adapter` and `data.LABEL` for what is local. `unresolved` holds
-    what only a run needs: data whose `${name}` is not set on this machine.
+    what only a run needs: data whose `${name}` is not set on this machine. `pins` are the hub's files, by the same keys,
+    that the recipe's lock file names.
     """
 
     plan: Plan
     placement: Placement
     unresolved: tuple[RecipeError, ...] = ()
+    pins: Pins = field(default_factory=dict)
 
 
 def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
@@ -55,23 +58,28 @@ def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
     wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts), *merge]
     if wrong:
         raise RecipeErrors(wrong)
-    return Planned(_plan(loaded, cluster, facts), _placement(facts), tuple(_unresolved(loaded, facts)))
+    unresolved = tuple(_unresolved(loaded, facts))
+    return Planned(_plan(loaded, cluster, facts), _placement(facts), unresolved, facts.pins)
 
 
 def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
     recipe, ranks = loaded.recipe, world(loaded, cluster)
+    final = parts.final(recipe.data, cluster)
     sizes, sized = batch(loaded, ranks.size)
     method = method_of(recipe, facts)
     formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
     choices = choose(recipe, cluster, ranks, method, formats, facts.model, facts.training_copy, facts.preset)
     training = resolved_training(recipe.training, choices, sizes)
-    data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation)
+    data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation, final)
     checkpoint = parts.checkpoint(recipe.checkpoint)
     expected = estimate(recipe.data, data.mixture, recipe.training, sizes.global_size, facts)
     sharding = parts.sharding(recipe, choices, facts, ranks)
-    stages, environment = jobs(recipe.name, cluster, ranks, sharding, recipe.data.num_proc, recipe.launch.time_limit)
+    stages, environment = jobs(cluster, ranks, sharding, recipe.data.num_proc, recipe.launch.time_limit)
     export = merging.export(recipe, method)
-    after = (export_job(cluster.cpus_per_node, export.base),) if export.merge and export.base else ()
+    if final != "train":
+        stages += (evaluate_job(cluster),)
+    if export.merge and export.base:
+        stages += (export_job(cluster.cpus_per_node, export.base, after=stages[-1].stage),)
     return Plan(
         schema=SCHEMA,
         launcher_version=VERSION,
@@ -100,18 +108,25 @@ def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
         checkpoint=checkpoint,
         evaluation=evaluation,
         tracking=parts.tracking(recipe.tracking),
-        jobs=(*stages, *after),
+        jobs=stages,
         decisions=(
             *choices.decided(),
             *parts.new_rows(recipe, facts),
             *sized,
             *environment,
+            *parts.final_decided(final, cluster),
+            *parts.pinned(facts),
             *merging.decided(recipe, method),
         ),
         warnings=checks.warnings(loaded, cluster, ranks, facts, expected),
-        recipe=resolved_recipe(recipe, choices, training, export),
+        recipe=resolved_recipe(recipe, choices, training, export, facts.pins),
         identity=identity(
-            recipe, training=training, method=method, batch_size=sizes.global_size, chat_template=facts.chat_template
+            recipe,
+            training=training,
+            method=method,
+            batch_size=sizes.global_size,
+            chat_template=facts.chat_template,
+            commits={key: pin.commit for key, pin in facts.pins.items()},
         ),
         restart=parts.restart(recipe.launch, recipe.training),
         offload=sharding.offload,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,24 @@ from typing import Any
 from launcher.catalog.models import known_models
 from launcher.catalog.parameters import count_parameters
 from launcher.errors import EnvironmentFault
+from launcher.plan.hub_cache import headers_file, hub_cache, snapshot
 from launcher.plan.model_files import Shape, Weights, read_weights, shapes_of_config
+from launcher.runs.files import read_json
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model's configuration and where it was found. `path` is set for a local folder only, `weights` where they are on this machine."""
+    """A model's configuration and where it was found.
+
+    `path` is set for a local folder only, `weights` where they, or their headers, are on this machine; `beside` is the
+    folder that the configuration was read from.
+    """
 
     config: dict[str, Any]
     origin: str
     path: str | None = None
     weights: Weights | None = None
+    beside: Path | None = None
 
     @property
     def parameters(self) -> int | None:
@@ -72,40 +78,39 @@ def from_folder(folder: Path) -> ModelFacts:
         EnvironmentFault: no readable `config.json` there.
     """
     config = _read(folder / "config.json")
-    return ModelFacts(config, "its folder", str(folder), read_weights(folder))
+    return ModelFacts(config, "its folder", str(folder), read_weights(folder), folder)
 
 
-def from_hub(name: str, revision: str) -> ModelFacts:
-    """Facts of a hub model, from this machine's cache or the catalog. Never asks the network.
+def from_hub(name: str, revision: str, cache: Path | None = None) -> ModelFacts:
+    """Facts of a hub model, from the hub's cache on disk or the catalog. Never asks the network.
+
+    Args:
+        name: the hub id.
+        revision: branch, tag or commit.
+        cache: the hub's cache, where it is not the environment's.
 
     Raises:
         EnvironmentFault: neither knows the model.
     """
-    cached = cached_file(name, revision, "config.json")
-    if cached is not None:
-        weights = read_weights(cached.parent)
-        return ModelFacts(_read(cached), "the hub cache", weights=None if weights.faults else weights)
+    where = cache or hub_cache()
+    folder = snapshot(where, "model", name, revision)
+    if (folder / "config.json").is_file():
+        weights = read_weights(folder)
+        known = _headers(where, name, folder.name) if weights.faults else weights
+        return ModelFacts(_read(folder / "config.json"), "the hub cache", weights=known, beside=folder)
     if name in known_models():
         return ModelFacts(known_models()[name], "the catalog")
     raise EnvironmentFault(
-        f"the config.json of `{name}` is not on this machine (no such folder, not in {hub_cache()})",
-        hint=f"`hf download {name}` on a machine with network fills the cache; a local folder works too",
+        f"the config.json of `{name}` is not on this machine (no such folder, not in {where})",
+        hint="`launcher fetch RECIPE --facts` on a machine with network brings it; a local folder works too",
     )
 
 
-def hub_cache() -> Path:
-    """The hub's cache on disk, where huggingface_hub puts it."""
-    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-
-
-def cached_file(name: str, revision: str, file: str) -> Path | None:
-    """A file of a cached hub repository, or None."""
-    repository = hub_cache() / f"models--{name.replace('/', '--')}"
-    reference = repository / "refs" / revision
-    commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else revision
-    found = repository / "snapshots" / commit / file
-    return found if found.is_file() else None
+def _headers(cache: Path, name: str, commit: str) -> Weights | None:
+    """What `launcher fetch --facts` noted of the weights."""
+    noted = read_json(headers_file(cache, name, commit))
+    tensors = {tensor: tuple(shape) for each in (noted or {}).values() for tensor, shape in each.items()}
+    return Weights(tensors) if tensors else None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from launcher.cluster.schema import Cluster
@@ -13,6 +14,7 @@ from launcher.plan.types import (
     DataPlan,
     Decision,
     EvaluationPlan,
+    Final,
     GeneratePlan,
     MixturePlan,
     ModelPlan,
@@ -52,7 +54,7 @@ def model(recipe: Model, choices: Choices, facts: Facts) -> ModelPlan:
     """How model and tokenizer are loaded."""
     return ModelPlan(
         name=recipe.model_name_or_path,
-        revision=recipe.revision,
+        revision=commit(facts, "model") or recipe.revision,
         tokenizer=recipe.tokenizer_name_or_path,
         adapter=recipe.adapter_name_or_path,
         dtype=choices.dtype.value,
@@ -66,7 +68,20 @@ def model(recipe: Model, choices: Choices, facts: Facts) -> ModelPlan:
         parameters=facts.model.parameters,
         context_length=facts.model.context_length,
         vocabulary=facts.model.config.get("vocab_size"),
+        tokenizer_revision=commit(facts, "tokenizer"),
+        adapter_revision=commit(facts, "adapter"),
     )
+
+
+def commit(facts: Facts, key: str) -> str | None:
+    """The commit that the lock file says for a repository of the hub."""
+    return facts.pins[key].commit if key in facts.pins else None
+
+
+def pinned(facts: Facts) -> Iterator[Decision]:
+    """One decision for each repository of the hub whose commit stands in the lock file."""
+    for repo, revision, commit in dict.fromkeys((pin.repo, pin.revision, pin.commit) for pin in facts.pins.values()):
+        yield Decision("revision", commit[:12], f"`{revision}` of {repo} when it was fetched, by the lock file")
 
 
 def quantization(recipe: Quantization | None, choices: Choices) -> dict[str, Any] | None:
@@ -153,13 +168,29 @@ def checkpoint(recipe: Checkpoint) -> CheckpointPlan:
     return CheckpointPlan(recipe.save_steps, recipe.save_total_limit, recipe.keep_best, recipe.keep_every)
 
 
-def evaluation(recipe: Evaluation) -> EvaluationPlan:
-    """When and how the model is measured."""
+def evaluation(recipe: Evaluation, final: Final) -> EvaluationPlan:
+    """When, how and by whom the model is measured."""
     generate = tuple(
         GeneratePlan(each.dataset, each.metrics, each.max_new_tokens, each.max_rows, each.batch_size)
         for each in recipe.generate
     )
-    return EvaluationPlan(recipe.eval_steps, recipe.per_device_eval_batch_size, generate, recipe.generate_steps)
+    return EvaluationPlan(recipe.eval_steps, recipe.per_device_eval_batch_size, generate, recipe.generate_steps, final)
+
+
+def final(recipe: Data, cluster: Cluster) -> Final:
+    """Who measures the result: the ranks that trained, unless a cluster's profile has it otherwise."""
+    return cluster.site.profile.stages.evaluate if cluster.site and recipe.eval_datasets else "train"
+
+
+def final_decided(final: Final, cluster: Cluster) -> tuple[Decision, ...]:
+    """The same with its reason, where a profile has said so."""
+    if final == "train" or cluster.site is None:
+        return ()
+    who = {
+        "job": "in a job of its own, on one node",
+        "auto": "by the ranks where the time allows, else in a job of its own",
+    }
+    return (Decision("stages.evaluate", final, f"`{cluster.site.name}` has the result measured {who[final]}"),)
 
 
 def restart(recipe: Launch, training: Training) -> RestartPlan:
@@ -182,7 +213,7 @@ def _source(source: TrainSource | EvalSource, facts: Facts) -> SourcePlan:
         name=source.name,
         split=source.split,
         data_files=(source.data_files,) if isinstance(source.data_files, str) else source.data_files,
-        revision=source.revision,
+        revision=commit(facts, f"data.{source.label}") or source.revision,
         format=source.format or (known.format if known else None),
         columns=source.columns,
         max_rows=source.max_rows,
@@ -193,4 +224,5 @@ def _source(source: TrainSource | EvalSource, facts: Facts) -> SourcePlan:
         group_by=held_out.group_by if held_out else None,
         held_out_from=held_out.from_ if held_out else None,
         fraction=held_out.fraction if held_out else None,
+        hub_files=facts.pins[f"data.{source.label}"].splits if f"data.{source.label}" in facts.pins else {},
     )

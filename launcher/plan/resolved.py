@@ -6,6 +6,7 @@ from typing import Any
 
 from launcher.plan.choices import Choices
 from launcher.plan.parts import quant_storage
+from launcher.plan.pins import Pins
 from launcher.plan.types import Batch, ExportPlan
 from launcher.recipe.schema import Recipe
 from launcher.recipe.training import Training
@@ -23,11 +24,14 @@ def resolved_training(training: Training, choices: Choices, sizes: Batch) -> dic
     }
 
 
-def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any], export: ExportPlan) -> dict[str, Any]:
+def resolved_recipe(
+    recipe: Recipe, choices: Choices, training: dict[str, Any], export: ExportPlan, pins: Pins
+) -> dict[str, Any]:
     """The whole recipe as plain values, in the order of the language; `extends` is merged already and left out."""
     values = recipe.model_dump(mode="json", by_alias=True, exclude={"extends"})
     values["training"] = training
     values["model"] |= {"dtype": choices.dtype.value, "attn_implementation": choices.attention.value}
+    _pin(values, pins)
     values["export"]["merge_base"] = export.base
     if export.base is None:  # no adapter
         del values["export"]["merge_base"]
@@ -44,6 +48,15 @@ def resolved_recipe(recipe: Recipe, choices: Choices, training: dict[str, Any], 
     if quantization and quantization["bnb_4bit_quant_storage"] == "auto":
         quantization["bnb_4bit_quant_storage"] = quant_storage(choices)
     return values
+
+
+def _pin(values: dict[str, Any], pins: Pins) -> None:
+    """The commits of the lock file in place of branches and tags."""
+    if "model" in pins:
+        values["model"]["revision"] = pins["model"].commit
+    for source in (*values["data"]["datasets"], *values["data"]["eval_datasets"]):
+        if pin := pins.get(f"data.{source['label']}"):
+            source["revision"] = pin.commit
 
 
 def _held_out(source: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ Method = Literal["full", "lora", "qlora", "int8"]
 """All weights, or an adapter: on a whole base, on one in 4 bits (QLoRA), on one in 8 bits (LLM.int8)."""
 MergeBase = Literal["quantized", "original"]
 LossOn = Literal["assistant", "completion", "all"]
+Final = Literal["train", "job", "auto"]
+"""Who measures the result: the ranks that trained, a job of its own, or the ranks if the time that is left allows, else the job."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class ModelPlan:
     context_length: int | None = None
     vocabulary: int | None = None
     """Rows of the embedding: the number of token ids the model can take."""
+    tokenizer_revision: str | None = None
+    """Commit of a tokenizer that is not the model's, where a lock file says one."""
+    adapter_revision: str | None = None
+    """The same of the adapter."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class SourcePlan:
     held_out_from: str | None = None
     fraction: float | None = None
     group_by: str | None = None
+    hub_files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split → files of the hub's data set at `revision`, where a lock file says them."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,7 @@ class EvaluationPlan:
     per_device_batch_size: int
     generate: tuple[GeneratePlan, ...]
     generate_steps: int | None
+    final: Final = "train"
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,22 @@ def item_section_of(annotation: Any) -> type[Section] | None:
     return None
 
 
+def entry_of(annotation: Any) -> FieldInfo | None:
+    """What each value of a mapping by name is, where a key holds one."""
+    for each in members(annotation):
+        if get_origin(each) is dict:
+            return FieldInfo.from_annotation(get_args(each)[1])
+    return None
+
+
+def item_of(annotation: Any) -> FieldInfo | None:
+    """What each item of a list is, where a key holds one."""
+    for each in members(annotation):
+        if get_origin(each) is tuple:
+            return FieldInfo.from_annotation(get_args(each)[0])
+    return None
+
+
 def choices(annotation: Any) -> tuple[str, ...]:
     """The words a key accepts, of all its `Literal`s."""
     return tuple(str(word) for each in members(annotation) if get_origin(each) is Literal for word in get_args(each))
@@ -89,7 +105,7 @@ def _type(member: Any, limits: dict[str, Any]) -> str:
     if origin is Literal:
         return ""
     if origin is tuple:
-        inside = expects(FieldInfo(annotation=get_args(member)[0]))
+        inside = expects(FieldInfo.from_annotation(get_args(member)[0]))
         least = ", at least one" if limits.get("min_length") else ""
         return f"a list (each {inside}){least}"
     if isinstance(member, type) and issubclass(member, Section):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import ValidationError, create_model
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from launcher.errors import RecipeError
 from launcher.recipe import describe, scalars
 from launcher.recipe.nodes import Items, Node, Scalar, Table, at, key_place, nearest_place
+from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import Known, Loc, dotted, known_part
 from launcher.recipe.section import Section
 from launcher.recipe.suggest import written
@@ -41,22 +42,23 @@ _MISSING_HINTS = {
 }
 
 
-def from_pydantic(error: ValidationError, tree: Table) -> list[tuple[Loc, RecipeError]]:
-    """One fault for each key that pydantic refused, with its location in plain values."""
+def from_pydantic(error: ValidationError, tree: Table, root: type[Section] = Recipe) -> list[tuple[Loc, RecipeError]]:
+    """One fault for each key that pydantic refused in a file of `root`, with its location in plain values."""
     found: dict[Loc, RecipeError] = {}
     for each in error.errors(include_url=False, include_context=False):
-        parts, known = known_part(each["loc"])
+        parts, known = known_part(each["loc"], root)
         if each["type"] == "extra_forbidden":
-            found[each["loc"]] = unknown(tree, each["loc"])
+            found[each["loc"]] = unknown(tree, each["loc"], root)
         elif parts not in found:
             found[parts] = _missing(tree, parts, known) if each["type"] == "missing" else _wrong(tree, parts, known)
     inner = {loc[:depth] for loc in found for depth in range(len(loc))}
     return [(loc, fault) for loc, fault in found.items() if loc not in inner]
 
 
-def unknown(tree: Table, loc: Loc) -> RecipeError:
+def unknown(tree: Table, loc: Loc, root: type[Section] = Recipe) -> RecipeError:
     """A key that its section does not know."""
-    return RecipeError("unknown key", key=dotted(tree, loc), place=key_place(tree, loc), hint=unknown_key(tree, loc))
+    hint = unknown_key(tree, loc, root)
+    return RecipeError("unknown key", key=dotted(tree, loc), place=key_place(tree, loc), hint=hint)
 
 
 def _wrong(tree: Table, parts: Loc, known: Known) -> RecipeError:
@@ -111,22 +113,26 @@ def _hint_for_scalar(node: Scalar, known: Known, name: str) -> str | None:
         return None
     words = describe.choices(known.field.annotation)
     boolean = bool in describe.members(known.field.annotation)
+    accepted = acceptance(known.field)
     for reading in readings(node, words, boolean=boolean):
-        if accepts(known.field, reading):
-            return f"write `{name}: {as_written(node, reading)}`"
+        if accepted(reading):
+            key = "" if name.isdigit() else f"{name}: "
+            return f"write `{key}{as_written(node, reading)}`"
     near = did_you_mean(node.text, words)
     return f"did you mean `{near}`?" if near else _section_hint(node, known, name)
 
 
 def _default_hint(known: Known, key: str) -> str | None:
-    if key == "name":
+    recipe = known.root is Recipe
+    if key == "name" and recipe:
         return "leave it out for the file's name"
-    if key.endswith(".weight"):  # left out of one source, it is missing beside the others
+    if key.endswith(".weight") and recipe:  # left out of one source, it is missing beside the others
         return "write a number above 0, or remove the source"
     if known.field is None or known.section:
         return None
     if known.field.is_required():
-        return f"`launcher explain {key}` says what it takes"
+        explained = re.sub(r"\.[0-9]+$", "", key)  # the list, of one of its items
+        return f"`launcher explain {explained}` says what it takes" if recipe else None
     default = known.field.get_default(call_default_factory=True, validated_data={})
     return "leave it out" if default in (None, (), {}) else f"leave it out for the default, {written(default)}"
 
@@ -141,7 +147,7 @@ def _hint_for_group(node: Node, known: Known, name: str) -> str | None:
         and known.field is not None
     ):
         only = node.items[0].value
-        return f"write `{name}: {written(only)}`" if accepts(known.field, only) else None
+        return f"write `{name}: {written(only)}`" if acceptance(known.field)(only) else None
     return None
 
 
@@ -150,6 +156,8 @@ def _section_hint(node: Scalar, known: Known, name: str) -> str | None:
         return None
     if name == "model" and isinstance(node.value, str):
         return f"write `model: {{model_name_or_path: {node.text}}}`"
+    if known.root is not Recipe:
+        return f"write `{name}: {{}}` for its defaults" if node.value is None else None
     return {
         "peft": "write `peft: {r: 16}` for LoRA, or remove the key for full fine-tuning",
         "quantization": "write `quantization: {load_in_4bit: true}`",
@@ -217,14 +225,18 @@ def _numbers(text: str) -> Iterable[int | float]:
         yield value
 
 
-def accepts(field: FieldInfo, value: Any) -> bool:
-    """Whether the schema accepts `value` for a field that holds no section."""
+def acceptance(field: FieldInfo) -> Callable[[Any], bool]:
+    """Whether the schema accepts a value for a field that holds no section."""
     if describe.section_of(field.annotation) or describe.item_section_of(field.annotation):
-        return False
+        return lambda _: False
     typed: Any = (field.annotation, FieldInfo.merge_field_infos(field, alias=None))
     probe = create_model("Probe", __base__=Section, value=typed)
-    try:
-        probe.model_validate_json(json.dumps({"value": value}))
-    except ValidationError:
-        return False
-    return True
+
+    def accepts(value: Any) -> bool:
+        try:
+            probe.model_validate_json(json.dumps({"value": value}))
+        except ValidationError:
+            return False
+        return True
+
+    return accepts

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from launcher.recipe import dialects, docs, trainer
 from launcher.recipe.defaults import DIFFERENCES
-from launcher.recipe.describe import item_section_of, keys_of, section_of
+from launcher.recipe.describe import entry_of, item_section_of, keys_of, section_of
 from launcher.recipe.dialect import Row
 from launcher.recipe.ownership import OWNED
 from launcher.recipe.schema import Recipe
@@ -40,30 +40,41 @@ def _recipe() -> str:
         "# Every key of a recipe",
         _MADE,
         "`launcher explain KEY` prints the same on the command line.",
-        _section("The top", Recipe, ""),
+        section_table("The top", Recipe, ""),
     ]
     for key, field in keys_of(Recipe).items():
         section = section_of(field.annotation)
         if section:
-            parts.append(_section(f"`{key}`", section, f"{key}."))
-            parts += _inner(section, f"{key}.")
+            parts.append(section_table(f"`{key}`", section, f"{key}."))
+            parts += inner(section, f"{key}.")
         if key == "training":
             parts += [_passed_on(), _owned()]
     return "\n\n".join(parts) + "\n"
 
 
-def _inner(section: type[Section], prefix: str) -> list[str]:
+def inner(section: type[Section], prefix: str) -> list[str]:
+    """The tables of all sections in a section; items of lists as `[]`, entries by name as `NAME`."""
     parts = []
     for key, field in keys_of(section).items():
-        below, items = section_of(field.annotation), item_section_of(field.annotation)
-        inner = below or items
-        if inner:
-            name = f"{prefix}{key}" + ("[]" if items else "")
-            parts += [_section(f"`{name}`", inner, f"{name}."), *_inner(inner, f"{name}.")]
+        below, suffix = _held(field)
+        if below:
+            name = f"{prefix}{key}{suffix}"
+            parts += [section_table(f"`{name}`", below, f"{name}."), *inner(below, f"{name}.")]
     return parts
 
 
-def _section(title: str, section: type[Section], prefix: str) -> str:
+def _held(field: FieldInfo) -> tuple[type[Section] | None, str]:
+    """The section that a key holds, and what stands for one of several."""
+    if items := item_section_of(field.annotation):
+        return items, "[]"
+    entry = entry_of(field.annotation)
+    if entry and (named := section_of(entry.annotation)):
+        return named, ".NAME"
+    return section_of(field.annotation), ""
+
+
+def section_table(title: str, section: type[Section], prefix: str) -> str:
+    """One section as a heading, its docstring and a table of its keys."""
     texts = docs.field_docs(section)
     rows = [_row(key, field, texts[key]) for key, field in keys_of(section).items()]
     summary = " ".join((section.__doc__ or "").split("\n\n")[0].split())
@@ -74,12 +85,12 @@ def _section(title: str, section: type[Section], prefix: str) -> str:
 
 
 def _row(key: str, field: FieldInfo, text: str) -> str:
-    holds_section = section_of(field.annotation) or item_section_of(field.annotation)
-    accepts = "see below" if holds_section else docs.accepted(field)
-    return f"| `{key}` | {_cell(text)} | {_cell(accepts)} | {_cell(docs.default_words(field))} |"
+    accepts = "see below" if _held(field)[0] else docs.accepted(field)
+    return f"| `{key}` | {cell(text)} | {cell(accepts)} | {cell(docs.default_words(field))} |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """The text as it stands in a table."""
     return text.replace("|", "\\|")
 
 
@@ -107,7 +118,7 @@ def _owned() -> str:
         [
             *lines,
             *(
-                f"| `{name}` | {owner} | {_cell(text)} |"
+                f"| `{name}` | {owner} | {cell(text)} |"
                 for owner, names in OWNED.items()
                 for name, text in names.items()
             ),
@@ -141,13 +152,13 @@ def _dialects() -> str:
         "",
         "| name | of | write |",
         "|---|---|---|",
-        *(f"| `{name}` | {row.tools} | {_cell(_instead(row))} |" for name, row in sorted(dialects.ROWS.items())),
+        *(f"| `{name}` | {row.tools} | {cell(_instead(row))} |" for name, row in sorted(dialects.ROWS.items())),
         "",
         "In an item of `data.datasets`:",
         "",
         "| name | of | write |",
         "|---|---|---|",
-        *(f"| `{name}` | {row.tools} | {_cell(_instead(row))} |" for name, row in sorted(dialects.ITEM_ROWS.items())),
+        *(f"| `{name}` | {row.tools} | {cell(_instead(row))} |" for name, row in sorted(dialects.ITEM_ROWS.items())),
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from launcher.recipe.describe import item_section_of, keys_of, nullable, section_of
+from launcher.recipe.describe import entry_of, item_of, item_section_of, keys_of, nullable, section_of
 from launcher.recipe.nodes import Items, Node, Table, is_null, label_of, plain
 from launcher.recipe.schema import Recipe
 from launcher.recipe.section import Section
@@ -16,7 +16,7 @@ from launcher.recipe.trainer import passed_on
 from launcher.recipe.training import Training
 
 Loc = tuple[str | int, ...]
-"""A path of keys and list indices from the top of a recipe."""
+"""A path of keys and list indices from the top of a file."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Known:
     field: FieldInfo | None
     section: type[Section] | None
     in_list: bool = False
+    root: type[Section] = Recipe
+    """The section at the top of the file."""
 
 
 def values(node: Table, section: type[Section]) -> dict[str, Any]:
@@ -52,20 +54,27 @@ def _value(node: Node, field: FieldInfo | None) -> Any:
     item = item_section_of(field.annotation) if field else None
     if item and isinstance(node, Items):
         return [values(each, item) if isinstance(each, Table) else plain(each) for each in node.items]
+    entry = entry_of(field.annotation) if field else None
+    if entry and isinstance(node, Table):
+        return {key: _value(below, entry) for key, below in node.entries.items()}
     return plain(node)
 
 
-def known_part(loc: Sequence[str | int]) -> tuple[Loc, Known]:
-    """The longest beginning of a pydantic location that names a key, and what is known about it."""
+def known_part(loc: Sequence[str | int], root: type[Section] = Recipe) -> tuple[Loc, Known]:
+    """The longest beginning of a pydantic location that names a key of `root`, and what is known about it."""
     parts: list[str | int] = []
-    known = Known(None, Recipe)
+    known = Known(None, root, root=root)
     for part in loc:
         if known.in_list and known.field is not None and isinstance(part, int):
-            known = Known(None, item_section_of(known.field.annotation))
+            known = Known(None, item_section_of(known.field.annotation), root=root)
         elif known.section and not known.in_list and part in keys_of(known.section):
             field = keys_of(known.section)[str(part)]
             items = item_section_of(field.annotation)
-            known = Known(field, items or section_of(field.annotation), in_list=items is not None)
+            known = Known(field, items or section_of(field.annotation), in_list=items is not None, root=root)
+        elif known.field is not None and isinstance(part, int) and (item := item_of(known.field.annotation)):
+            known = Known(item, None, root=root)
+        elif known.field is not None and not known.section and (entry := entry_of(known.field.annotation)):
+            known = Known(entry, section_of(entry.annotation), root=root)
         else:
             break
         parts.append(part)
@@ -114,7 +123,7 @@ def _item_name(items: Items, index: int) -> str:
 
 
 def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every key of a section and of the sections in it, dotted; list items as `[]`."""
+    """Every key of a section and of the sections in it, dotted; list items as `[]`, entries by name as `NAME`."""
     for key, field in keys_of(section).items():
         full = f"{prefix}{key}"
         yield full, field
@@ -123,3 +132,5 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
             yield from leaves(below, f"{full}.")
         elif items:
             yield from leaves(items, f"{full}[].")
+        elif (entry := entry_of(field.annotation)) and (named := section_of(entry.annotation)):
+            yield from leaves(named, f"{full}.NAME.")

@@ -11,11 +11,11 @@ from launcher.text import SECRET
 HINT = "remove it, revoke it if the file was shared, and set it in the environment (HF_TOKEN, WANDB_API_KEY, …)"
 
 
-def in_files(texts: Iterable[tuple[str, str]]) -> list[RecipeError]:
+def in_files(texts: Iterable[tuple[str, str]], hint: str = HINT) -> list[RecipeError]:
     """A fault for each literal credential in the (source, text) pairs, comments included."""
     return [
         RecipeError(
-            f"a literal credential (`{found.group()[:3]}…`)", place=place_of(text, found.start(), source), hint=HINT
+            f"a literal credential (`{found.group()[:3]}…`)", place=place_of(text, found.start(), source), hint=hint
         )
         for source, text in texts
         for found in SECRET.finditer(text)

@@ -6,16 +6,20 @@ from launcher.recipe import deprecated
 from launcher.recipe.describe import keys_of
 from launcher.recipe.nodes import Table, at
 from launcher.recipe.ownership import owner_of
-from launcher.recipe.schema_walk import Loc, known_part
+from launcher.recipe.schema import Recipe
+from launcher.recipe.schema_walk import Loc, known_part, leaves
+from launcher.recipe.section import Section
 from launcher.recipe.suggest import Suggestion, nearest, suggest
-from launcher.text import quote
+from launcher.text import did_you_mean, quote
 
 _SHOWN = 100
 
 
-def unknown_key(tree: Table, loc: Loc) -> str:
+def unknown_key(tree: Table, loc: Loc, root: type[Section] = Recipe) -> str:
     """What to write instead of the key at `loc`."""
     name = str(loc[-1])
+    if root is not Recipe:
+        return _of_another_root(name, loc, root)
     if suggestion := suggest(loc, at(tree, loc)):
         return _sentence(suggestion)
     near = nearest(name, loc)
@@ -35,11 +39,21 @@ def owned_key(tree: Table, name: str) -> tuple[str, str]:
     return f"not set here, {by}", line
 
 
-def keys_here(above: Loc) -> str:
+def _of_another_root(name: str, loc: Loc, root: type[Section]) -> str:
+    """The nearest key of the same section, else the section that has this key."""
+    _, known = known_part(loc[:-1], root)
+    listed = keys_here(loc[:-1], root)
+    if near := did_you_mean(name, keys_of(known.section) if known.section else ()):
+        return f"did you mean `{near}`? {listed}"
+    homes = [key for key, _ in leaves(root) if key.rpartition(".")[2] == name]
+    return f"`{name}` belongs in `{homes[0].rpartition('.')[0]}`" if homes and "." in homes[0] else listed
+
+
+def keys_here(above: Loc, root: type[Section] = Recipe) -> str:
     """The keys of the section at `above`, for a hint."""
-    _, known = known_part(above)
+    _, known = known_part(above, root)
     section = None if known.in_list else known.section
-    where = f"`{'.'.join(str(part) for part in above)}`" if above else "a recipe"
+    where = f"`{'.'.join(str(part) for part in above)}`" if above else f"a {root.__name__.lower()}"
     if section is None:
         return f"{where} is a list: each item starts with `- `"
     more = ", and most names of TRL's SFTConfig" if above == ("training",) else ""

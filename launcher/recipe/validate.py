@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,8 +15,10 @@ from launcher.recipe.nodes import Scalar, Table, at, plain
 from launcher.recipe.places import check_names
 from launcher.recipe.schema import Recipe
 from launcher.recipe.schema_walk import Loc, values
+from launcher.recipe.section import Section
 from launcher.recipe.trainer import fits
 
+Root = TypeVar("Root", bound=Section)
 _STAND_INS: dict[str, Any] = {
     "model": {"model_name_or_path": "x"},
     "data": {"datasets": [{"label": "x", "path": "x"}]},
@@ -31,8 +34,7 @@ def validate(tree: Table, *, default_name: str) -> tuple[Recipe | None, list[Rec
     found = dict(_trainer_faults(tree))
     found.update(_schema_faults(written, tree))
     found.update(_empty_sections(tree))
-    repaired, replaced = _repaired(written, list(found)) if found else (written, [])
-    recipe = Recipe.model_validate_json(json.dumps(repaired))
+    recipe, replaced = repaired(written, list(found), Recipe, _STAND_INS)
     bad_keys = [*(".".join(map(str, loc)) for loc in found), *replaced]
     more = [fault.error(tree) for fault in contradictions(recipe) if not fault.touches(bad_keys)]
     errors = [*found.values(), *more, *check_names(tree)]
@@ -73,26 +75,28 @@ def _empty_sections(tree: Table) -> list[tuple[Loc, RecipeError]]:
     return found
 
 
-def _repaired(written: dict[str, Any], bad: list[Loc]) -> tuple[dict[str, Any], list[str]]:
-    """The values without those at fault, with stand-ins for what is then missing, and the sections replaced so."""
-    repaired: dict[str, Any] = json.loads(json.dumps(written))
+def repaired(
+    written: dict[str, Any], bad: list[Loc], root: type[Root], stand_ins: Mapping[str, Any]
+) -> tuple[Root, list[str]]:
+    """What was written without the values at fault, with stand-ins for what is then missing, and the keys replaced so."""
+    kept: dict[str, Any] = json.loads(json.dumps(written))
     replaced: list[str] = []
     for loc in bad:
-        _drop(repaired, loc)
+        _drop(kept, loc)
     while True:
         try:
-            Recipe.model_validate_json(json.dumps(repaired))
+            return root.model_validate_json(json.dumps(kept)), replaced
         except ValidationError as error:
             top = str(error.errors()[0]["loc"][0])
             replaced.append(top)
-            repaired.pop(top, None)
-            if top in _STAND_INS:
-                repaired[top] = _STAND_INS[top]
-        else:
-            return repaired, replaced
+            kept.pop(top, None)
+            if top in stand_ins:
+                kept[top] = stand_ins[top]
 
 
 def _drop(values: Any, loc: Loc) -> None:
+    while len(loc) > 1 and isinstance(loc[-1], int):  # of a list with a wrong item nothing is left
+        loc = loc[:-1]
     for part in loc[:-1]:
         if isinstance(values, list) and isinstance(part, int):
             values = values[part]

@@ -31,13 +31,13 @@ def read(data: bytes, source: str) -> Node:
     Raises:
         RecipeError: at the first thing that is not strict YAML, with its place in `source`.
     """
-    return _Reader(decode(data, source), source).document()
+    return read_text(decode(data, source), source)
 
 
-def read_text(text: str, source: str) -> Node:
-    """Like `read`, for text that did not come from a file."""
+def read_text(text: str, source: str, *, start: str = "start with `model:` and `data:`") -> Node:
+    """Like `read`, for text that is decoded; `start` says what to write where nothing stands."""
     _check_characters(text, source)
-    return _Reader(text, source).document()
+    return _Reader(text, source, start).document()
 
 
 def decode(data: bytes, source: str) -> str:
@@ -94,9 +94,10 @@ def _check_characters(text: str, source: str) -> None:
 class _Reader:
     """One pass over the events of one text."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, start: str) -> None:
         self.text = text
         self.source = source
+        self.start = start
         self.nodes = 0
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.open_anchors: set[str] = set()
@@ -107,7 +108,7 @@ class _Reader:
         next(events)
         start = next(events)
         if isinstance(start, yaml.StreamEndEvent):
-            raise self._error("the file is empty", Place(self.source, 1, 1), "start with `model:` and `data:`")
+            raise self._error("the file is empty", Place(self.source, 1, 1), self.start)
         root = self._node(events, next(events), 0)
         next(events)
         extra = next(events)

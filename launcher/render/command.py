@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.plan.jobs import NODE_RANK, PYTHON, RENDEZVOUS, RUN_DIR, rendezvous
+from launcher.plan.jobs import HEAD, MEETING, NODE_RANK, PORT, PYTHON, RENDEZVOUS_PORT, RUN_DIR
 from launcher.plan.types import Job
 
 _HOST = "HOST"
@@ -25,7 +25,7 @@ def command(job: Job, run_dir: Path | str, python: str) -> list[str]:
 
 def node_commands(job: Job, run_dir: Path | str, python: str, *, host: str = _HOST) -> list[list[str]]:
     """One argument list for each node of a job; all meet at `host`, the name of the first node."""
-    words = {PYTHON: python, RUN_DIR: str(run_dir), RENDEZVOUS: rendezvous(host)}
+    words = {PYTHON: python, RUN_DIR: str(run_dir), HEAD: host, PORT: str(RENDEZVOUS_PORT), MEETING: Path(run_dir).name}
     return [_filled(job, {**words, NODE_RANK: str(rank)}) for rank in range(job.nodes)]
 
 
@@ -44,19 +44,36 @@ def _filled(job: Job, words: Mapping[str, str]) -> list[str]:
     return [words.get(argument, argument) for argument in job.argv]
 
 
-def run_line(recipe: str, *, sets: Sequence[str], cluster: str, gpus: str | None, runs: str | None = None) -> str:
+def run_line(
+    recipe: str,
+    *,
+    sets: Sequence[str],
+    cluster: str,
+    gpus: str | None,
+    runs: str | None = None,
+    account: str | None = None,
+) -> str:
     """The `launcher run` line that starts what was planned, quoted for a shell.
 
     Args:
         recipe: path of the recipe as it was typed.
         sets: `--set` values as they were typed.
-        cluster: name of the cluster.
+        cluster: name of the cluster, with its queue.
         gpus: `--gpus` as it was typed.
         runs: `--runs` as it was typed; None where it is the default.
+        account: `--account` as it was typed.
     """
     words = ["launcher", "run", recipe]
     words += [] if cluster == "local" else ["--cluster", cluster]
+    words += [] if account is None else ["--account", account]
     words += [] if gpus is None else ["--gpus", gpus]
     words += [word for each in sets for word in ("--set", each)]
     words += [] if runs is None else ["--runs", runs]
     return shlex.join(words)
+
+
+def render_line(run: str) -> str:
+    """The `launcher render` line that writes the files of a `launcher run` line, for a folder to be named."""
+    words = shlex.split(run)
+    at = words.index("--runs") if "--runs" in words else len(words)
+    return shlex.join(["launcher", "render", *words[2:at], *words[at + 2 :]]) + " --out DIR"

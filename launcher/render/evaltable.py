@@ -68,7 +68,7 @@ def results(run_dir: RunDir) -> Results:
     """What has been measured so far."""
     steps = [read_json(path) or {} for path in run_dir.evals.glob("step-*.json")]
     newest = max(steps, key=lambda found: found.get("step", 0), default=None)
-    return Results(read_json(run_dir.evals / "base.json"), read_json(run_dir.evals / "final.json") or newest)
+    return Results(read_json(run_dir.evaluation("base")), read_json(run_dir.evaluation("final")) or newest)
 
 
 def measures(found: Results) -> list[Measure]:

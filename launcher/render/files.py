@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from launcher.errors import EnvironmentFault
-from launcher.plan import codec
+from launcher.plan import codec, pins
 from launcher.plan.jobs import RUN_DIR
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
@@ -30,6 +30,7 @@ def texts(planned: Planned, folder: Path, *, next_line: str | None = None) -> di
         run.commands: commands(planned.plan),
         run.accelerate: accelerate_yaml(planned.plan),
         **({run.deepspeed: deepspeed} if deepspeed else {}),
+        **({run.hub: pins.dumps(planned.pins)} if planned.pins else {}),
     }
 
 

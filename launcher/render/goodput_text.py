@@ -32,21 +32,25 @@ def spans(found: Goodput) -> list[tuple[str, str]]:
         ("loading and the rest", found.other_s),
         ("down", found.down_s),
         ("stopped, not counted:", found.idle_s),
+        ("queued, not counted:", found.queued_s),
     ):
         if seconds >= 0.5:
             shown.append((name, text.duration(seconds)))
     return shown
 
 
-def row(attempt: Attempt, found: AttemptTime | None, *, running: bool) -> list[str]:
-    """One attempt: number, how it ended, from which step to which, how long it took, what is worth a note."""
+def row(attempt: Attempt, found: AttemptTime | None, *, running: bool, before: Attempt | None = None) -> list[str]:
+    """One attempt: number, how it ended, from which step to which, how long it took, what is worth a note.
+
+    `before`: the attempt before it, for how long the run waited between them.
+    """
     ended = max(attempt.started, attempt.ended or 0.0, found.ended if found else 0.0)
     return [
         f"#{attempt.number}",
         how_it_ended(attempt, found, running=running),
         steps(found),
         text.duration(ended - attempt.started),
-        " · ".join(_notes(attempt, found)),
+        " · ".join(_notes(attempt, found, before)),
     ]
 
 
@@ -54,10 +58,17 @@ def how_it_ended(attempt: Attempt, found: AttemptTime | None, *, running: bool) 
     """In a word or two."""
     if attempt.code is None and running:
         return "running"
+    if attempt.left_for:
+        return attempt.left_for
     word = _WORDS.get(attempt.code, "failed")
     if word == "done" and not steps(found):
-        return "prepared"
+        return without_steps(found)
     return f"failed ({attempt.cause.replace('_', ' ')})" if word == "failed" and attempt.cause else word
+
+
+def without_steps(found: AttemptTime | None) -> str:
+    """What an attempt has done that came to its end and did not train."""
+    return "evaluated" if found and found.evaluating_s else "prepared"
 
 
 def steps(found: AttemptTime | None) -> str:
@@ -65,7 +76,10 @@ def steps(found: AttemptTime | None) -> str:
     return "" if found is None or found.from_step is None else f"{found.from_step:,} → {found.to_step or 0:,}"
 
 
-def _notes(attempt: Attempt, found: AttemptTime | None) -> Iterator[str]:
+def _notes(attempt: Attempt, found: AttemptTime | None, before: Attempt | None) -> Iterator[str]:
+    waited = attempt.started - before.ended if before and before.ended and before.turn != attempt.turn else 0
+    if attempt.turn and waited >= 1:
+        yield f"waited {text.duration(waited)} for turn {attempt.turn.number}"
     if attempt.asked_by == "policy":
         yield "by itself"
     if found and found.first_step_s is not None:

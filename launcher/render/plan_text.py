@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from launcher.cluster.schema import Site
 from launcher.plan.types import Plan, SourceEstimate, SourcePlan
 from launcher.render.command import shell_lines
 from launcher.render.data_text import data_table, epochs, percent
+from launcher.render.jobs_text import jobs_table
 from launcher.text import count, duration, table
 
 _INDENT = 10
@@ -23,6 +25,7 @@ def plan_text(
     note: str = AGAIN,
     run_dir: str | None = None,
     prepared: Mapping[str, Any] | None = None,
+    site: Site | None = None,
 ) -> str:
     """The plan for the terminal and for `plan.md`.
 
@@ -32,6 +35,7 @@ def plan_text(
         note: what to know about that command.
         run_dir: where the run takes place, for the exact commands; default `runs/NAME`.
         prepared: `data.json`, where `prepare` has made the data by this plan.
+        site: the SLURM site that it is for.
     """
     sections = [
         _section("FIT", ["memory is not predicted yet: the first step shows whether it fits"]),
@@ -39,9 +43,10 @@ def plan_text(
         _section("BATCH", _batch(plan)),
         _section("CHOSEN", _chosen(plan)),
         *(_section("WARN", [warning]) for warning in (*plan.warnings, *((prepared or {}).get("warnings") or ()))),
-        _section("SAVE", [_save(plan), *_limit(plan)]),
-        _section("NEXT", _next(plan, next_line, note)),
-        _section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}"))),
+        _section("SAVE", [_save(plan), *([] if site else _limit(plan))]),
+        *([_section("JOBS", jobs_table(plan, site))] if site else []),
+        _section("NEXT", [f"{next_line}     {note}"] if site and next_line else _next(plan, next_line, note)),
+        *([] if site else [_section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}")))]),
     ]
     return "\n".join([_headline(plan), *(line for section in sections for line in section)]) + "\n"
 

@@ -16,7 +16,7 @@ from launcher.render.chart import Line, chart, smoothed
 from launcher.render.data_page import Data, data, environment
 from launcher.render.evaltable import Measure
 from launcher.render.report_facts import Facts, gather
-from launcher.runs import names, state
+from launcher.runs import grace, names, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.paths import RunDir
 
@@ -184,6 +184,7 @@ def _warnings(facts: Facts, found: Data | None) -> Iterator[str]:
         for event in facts.events
         if event.get("event") == "save_failed"
     ]
+    said += [each.sentence() for each in grace.shortfalls(facts.events, facts.attempts)]
     yield from dict.fromkeys(said)
 
 
@@ -193,7 +194,7 @@ def _attempt(facts: Facts, each: Attempt, verdict: Verdict) -> list[str]:
     word = _WORDS.get(each.code, "failed") if each.code is not None else open_word
     time = facts.goodput.attempt(each.number)
     if word == "done" and not goodput_text.steps(time):
-        word = "prepared"
+        word = goodput_text.without_steps(time)
     first = "-" if time is None or time.first_step_s is None else text.duration(time.first_step_s)
     lost = f"{time.lost_steps:,}" if time else "-"
     return [

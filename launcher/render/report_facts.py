@@ -9,7 +9,7 @@ from typing import Any
 from launcher.errors import LauncherError
 from launcher.plan import codec
 from launcher.plan.types import Plan
-from launcher.runs import attempts, checkpoints, events
+from launcher.runs import attempts, checkpoints, events, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.goodput import Goodput, measure
 from launcher.runs.paths import RunDir
@@ -32,11 +32,13 @@ class Facts:
         return next((event for event in reversed(self.events) if event.get("event") == name), {})
 
     def finished(self) -> bool:
-        """Training ended well, and no attempt has begun since."""
+        """Training ended well and did not begin again, and no stage is left or under way."""
+        if self.seen.stage or state.left(self.run_dir):
+            return False
         for event in reversed(self.events):
             if event.get("event") == "end":
                 return bool(event.get("state") == "finished")
-            if event.get("event") in ("attempt", "start", "step"):
+            if event.get("event") in ("start", "step"):
                 return False
         return False
 

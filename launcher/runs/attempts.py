@@ -33,6 +33,16 @@ _WELL = ("finished", "stopped")
 
 
 @dataclass(frozen=True)
+class Turn:
+    """The job of a scheduler that an attempt ran in."""
+
+    job: str
+    """The scheduler's id."""
+    number: int
+    """1 for the first; it grows when the job is queued again, and from job to job where several were queued up front."""
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One start of a run. `started` is Unix time in seconds."""
 
@@ -53,6 +63,10 @@ class Attempt:
     """Step of the newest complete checkpoint when it ended."""
     asked_by: AskedBy = "person"
     """Who wanted it: a person, or the restart policy after an attempt that failed."""
+    turn: Turn | None = None
+    """None outside a scheduler's job."""
+    left_for: str | None = None
+    """Why the scheduler wanted its nodes back: `time limit` or `preempted`; None where it did not."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +95,13 @@ def numbers(run_dir: RunDir) -> tuple[int, ...]:
     return tuple(sorted(int(path.name) for path in folder.iterdir() if path.name.isascii() and path.name.isdigit()))
 
 
-def begin(run_dir: RunDir, asked_by: AskedBy = "person") -> Attempt:
+def begin(run_dir: RunDir, asked_by: AskedBy = "person", turn: Turn | None = None) -> Attempt:
     """Open the next attempt of this process: its folders for facts and logs, and `attempt.json`.
 
     From then on no older attempt may commit a checkpoint. Only the holder of the run's lock may call it.
     """
     number = _open(run_dir)
-    attempt = Attempt(number, platform.node(), os.getpid(), round(time.time(), 3), asked_by=asked_by)
+    attempt = Attempt(number, platform.node(), os.getpid(), round(time.time(), 3), asked_by=asked_by, turn=turn)
     run_dir.logs(number).mkdir(parents=True, exist_ok=True)
     write_json(_facts(run_dir, number), asdict(attempt))
     return attempt
@@ -117,6 +131,8 @@ def read(run_dir: RunDir, number: int) -> Attempt | None:
         facts.get("from_step"),
         facts.get("to_step"),
         facts.get("asked_by", "person"),
+        Turn(**facts["turn"]) if facts.get("turn") else None,
+        facts.get("left_for"),
     )
 
 
@@ -128,10 +144,11 @@ def end(
     *,
     cause: Cause | None = None,
     to_step: int | None = None,
+    left_for: str | None = None,
 ) -> Attempt:
     """Note how an attempt ended: the exit code of `launcher run`, the first line of its error, and what came of it."""
     now = round(time.time(), 3)
-    ended = replace(attempt, ended=now, code=int(code), error=error, cause=cause, to_step=to_step)
+    ended = replace(attempt, ended=now, code=int(code), error=error, cause=cause, to_step=to_step, left_for=left_for)
     write_json(_facts(run_dir, attempt.number), asdict(ended))
     return ended
 

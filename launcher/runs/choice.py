@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from launcher.errors import UsageError
-from launcher.runs import attempts, lock, names, record, state
+from launcher.runs import attempts, lock, names, record, state, submissions
 from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
 
@@ -50,7 +50,8 @@ def choose(runs: Path, name: str, identity: dict[str, Any]) -> Choice:
 
 def reusable(run_dir: RunDir) -> bool:
     """Nothing was trained in it, and nobody is about to: it was tried, and has not been given another identity since."""
-    return bool(attempts.numbers(run_dir)) and not claimed(run_dir) and not state.trained(run_dir)
+    free = not claimed(run_dir) and not submissions.alive(run_dir)
+    return bool(attempts.numbers(run_dir)) and free and not state.trained(run_dir)
 
 
 def claimed(run_dir: RunDir) -> bool:
@@ -66,7 +67,7 @@ def _action(run_dir: RunDir) -> Action:
     found = state.derive(run_dir).name
     if found == "done":
         return "finished"
-    return "running" if found == "running" else "continue"
+    return "running" if found == "running" or submissions.alive(run_dir) else "continue"
 
 
 def _free(run_dir: RunDir) -> None:

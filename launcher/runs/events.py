@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from launcher.runs.secrets_file import hide
+
 # attempt/stage events come from the executor, progress from the stage; the rest from rank 0 of the worker.
 EventName = Literal[
     "attempt",  # attempt, pid, host                        a start of `launcher run`
@@ -17,6 +19,7 @@ EventName = Literal[
     "split",  # before, per_device, accumulation, asked_by: person|policy    another split of the same batch
     "stage",  # stage, state: started|done|failed|stopped|skipped
     "progress",  # stage, what, share: 0 to 1 or null, rows, tokens    where a long stage stands; from the stage itself
+    "links",  # backend, ranks, bytes, seconds, gb_per_s: sent by each rank     a sum over all ranks, before training
     "start",  # world_size, wrapper, device, dtype, trainable, parameters, step, max_steps, steps_per_epoch, attempt
     "resume",  # checkpoint, step, world_size, versions: {name: [then, now]}
     "quarantine",  # checkpoint, reason, moved_to          a damaged checkpoint was put aside
@@ -27,6 +30,7 @@ EventName = Literal[
     "save",  # step
     "commit",  # step, checkpoint, seconds, blocked_s: of them, those in which training waited
     "save_failed",  # step, error, mount
+    "asked",  # by: scheduler                              a stop request reached the executor; ranks agree on it below
     "stop",  # step (null before it is known), cause      a stop request was agreed
     "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual
     "not_finite",  # step, what: loss|gradient|weights, ranks, learning_rate, rows: {rank: [text]}
@@ -47,7 +51,7 @@ def append(path: Path, event: EventName, **fields: Any) -> None:
     Telling must not end what it tells of: what cannot be written waits, in order, for the next event.
     """
     line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
-    lines = [*_waiting.pop(path, []), line.encode() + b"\n"]
+    lines = [*_waiting.pop(path, []), hide(line).encode() + b"\n"]
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError:

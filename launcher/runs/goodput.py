@@ -8,6 +8,8 @@ Goodput = productive time / wall time (Meta's ETTR, Google's runtime goodput).
 - Wall time runs from the beginning of the first attempt to the last event. It holds what is not training (loading,
   preparing data, evaluation, saving) and the time after a crash or kill until somebody or something started the run again.
 - Idle is the time between an attempt that ended on request, or well, and the next that a person started. It is no wall time.
+- Queued is the time between a turn that a scheduler ended by its request (time limit, preemption) and the next: the nodes
+  were others', so it is no wall time either. The wait after a crash is downtime, with the queue in it.
 - An attempt begins with its event `attempt` and ends at the time its launcher noted; where the launcher was killed, at
   its last event. What ranks of an attempt say after another has replaced it does not count.
 - Steps after the last logged or saved one of an attempt that was killed are known to nobody: their time is wall time,
@@ -73,6 +75,8 @@ class Goodput:
     """Between attempts, after a crash or a kill. Part of the wall time."""
     idle_s: float = 0.0
     """Between attempts, where a person had stopped the run or it was done. No part of the wall time."""
+    queued_s: float = 0.0
+    """Between the turns of a scheduler, after a turn that ended on request. No part of the wall time."""
     timed: bool = True
     """Every step said how long it took; runs of older versions did not."""
 
@@ -110,6 +114,7 @@ class Goodput:
             "wall_s": self.wall_s,
             "down_s": self.down_s,
             "idle_s": self.idle_s,
+            "queued_s": self.queued_s,
             "other_s": self.other_s,
             **totals,
         }
@@ -132,11 +137,23 @@ def measure(events: Iterable[Mapping[str, Any]], attempts: Sequence[Attempt] = (
     for each, known in facts:
         if known:
             each.ended, each.ended_well = max(each.ended, known.ended or 0.0), known.code in _ON_REQUEST
-    waited = {True: 0.0, False: 0.0}
-    for (each, _), (after, known) in pairwise(facts):
-        wanted = each.ended_well and not (known and known.asked_by == "policy")
-        waited[wanted] += max(0.0, after.began - each.ended)
-    return Goodput(tuple(log.attempts), down_s=waited[False], idle_s=waited[True], timed=log.timed)
+    waited = dict.fromkeys(("down_s", "idle_s", "queued_s"), 0.0)
+    for (each, then), (after, known) in pairwise(facts):
+        waited[_kind_of_wait(each, then, known)] += max(0.0, after.began - each.ended)
+    return Goodput(tuple(log.attempts), timed=log.timed, **waited)
+
+
+def _kind_of_wait(before: AttemptTime, then: Attempt | None, after: Attempt | None) -> str:
+    """What the time between two attempts counts as."""
+    by_itself = after is not None and after.asked_by == "policy"
+    if not before.ended_well or (by_itself and not _turned(then, after)):
+        return "down_s"
+    return "queued_s" if by_itself else "idle_s"
+
+
+def _turned(then: Attempt | None, after: Attempt | None) -> bool:
+    """A scheduler has ended one's turn and given another one."""
+    return then is not None and after is not None and after.turn is not None and then.turn != after.turn
 
 
 def _facts(found: Sequence[AttemptTime], attempts: Sequence[Attempt]) -> list[Attempt | None]:

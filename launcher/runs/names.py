@@ -67,7 +67,7 @@ def series(runs: Path, name: str) -> Iterator[RunDir]:
 
 def default_root() -> Path:
     """The folder of the run directories when `--runs` is not given: `LAUNCHER_RUNS`, else `./runs`."""
-    return Path(os.environ.get("LAUNCHER_RUNS") or "runs")
+    return Path(os.environ.get("LAUNCHER_RUNS") or "runs").expanduser()
 
 
 def typed(run_dir: RunDir) -> str:

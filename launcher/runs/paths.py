@@ -43,6 +43,11 @@ class RunDir:
         return self.root / "placement.json"
 
     @property
+    def hub(self) -> Path:
+        """`hub.json`: the hub's files that the plan takes, with sizes and hashes, in the form of a lock file."""
+        return self.root / "hub.json"
+
+    @property
     def commands(self) -> Path:
         """`commands.sh`: the stages as commands, to read or to type."""
         return self.root / "commands.sh"
@@ -141,6 +146,15 @@ class RunDir:
         """`rank-R.json`: host and pid of rank R, and where the monitor of its machine finds its beats."""
         return self.attempt(attempt) / f"rank-{rank}.json"
 
+    def node_report(self, attempt: int, node: int) -> Path:
+        """`node-I.json`: what node I found about itself before its ranks started."""
+        return self.attempt(attempt) / f"node-{node}.json"
+
+    @property
+    def submitted_versions(self) -> Path:
+        """`slurm/versions.json`: the versions with which the run was submitted."""
+        return self.root / "slurm" / "versions.json"
+
     def logs(self, attempt: int) -> Path:
         """Log files of one attempt."""
         return self.root / "logs" / f"attempt-{attempt}"
@@ -163,14 +177,62 @@ class RunDir:
         return self.root / "logs" / "launcher.log"
 
     @property
+    def slurm(self) -> Path:
+        """What SLURM needs: scripts, the site, submissions, logs of jobs."""
+        return self.root / "slurm"
+
+    def script(self, name: str) -> Path:
+        """`train.sbatch`, the batch script, or `node.sh`, what each of its nodes does."""
+        return self.slurm / name
+
+    @property
+    def site(self) -> Path:
+        """`site.json`: the cluster profile and the queue, as they were when the run was submitted."""
+        return self.slurm / "site.json"
+
+    @property
+    def submissions(self) -> Path:
+        """`jobs.json`: what was submitted, and when."""
+        return self.slurm / "jobs.json"
+
+    @property
+    def submission_lock(self) -> Path:
+        """Held by who submits this run."""
+        return self.slurm / "lock"
+
+    @property
+    def excluded(self) -> Path:
+        """`excluded.json`: nodes that failed this run, and why."""
+        return self.slurm / "excluded.json"
+
+    @property
+    def job_logs(self) -> Path:
+        """Output of batch scripts, one file per job."""
+        return self.slurm / "logs"
+
+    def job_log(self, stage: str, job_id: str) -> tuple[Path, ...]:
+        """Where SLURM writes what a job prints: by our script, by submitit."""
+        return (self.job_logs / f"{stage}-{job_id}.log", self.slurm / "submitit" / f"{job_id}_0_log.out")
+
+    @property
     def evals(self) -> Path:
         """Scores and generations: `base.json`, `step-N.json`, `final.json`."""
         return self.root / "eval"
+
+    def evaluation(self, name: str) -> Path:
+        """One of them: `base`, `step-N` or `final`."""
+        return self.evals / f"{name}.json"
 
     @property
     def tracking(self) -> Path:
         """Files of the experiment trackers."""
         return self.root / "tracking"
+
+    @property
+    def unsent(self) -> tuple[Path, ...]:
+        """W&B's runs that were kept on disk and that `wandb sync` has not sent yet."""
+        found = sorted((self.tracking / "wandb").glob("offline-run-*"))
+        return tuple(folder for folder in found if not any(folder.glob("*.synced")))
 
     @property
     def model(self) -> Path:

@@ -76,9 +76,9 @@ def decide(
         return Retry(0.0)
     if last.cause not in _OF_THE_MACHINE and not (last.cause == "stopped" and preemptible):
         return Stop(CODES.get(last.cause, Exit.RUN_FAILED))
-    in_vain = _in_vain(tried)
-    if in_vain >= WITHOUT_PROGRESS:
-        return Stop(Exit.DO_NOT_REQUEUE, f"no progress in {in_vain} attempts in a row")
+    vain = in_vain(tried)
+    if vain >= WITHOUT_PROGRESS:
+        return Stop(Exit.DO_NOT_REQUEUE, f"no progress in {vain} attempts in a row")
     if len(tried) > max_requeues:
         return Stop(CODES[last.cause], _used_up(len(tried) - 1))
     return Retry(0.0 if last.cause == "stopped" else back_off_s(len(tried)))
@@ -95,17 +95,27 @@ def committed_step(run_dir: RunDir) -> int:
     return found.step if found else 0
 
 
+def in_vain(tried: Sequence[Tried]) -> int:
+    """How many of the last attempts have saved nothing new."""
+    return sum(1 for _ in takewhile(lambda each: not each.advanced, reversed(tried)))
+
+
 def verdict(run_dir: RunDir, number: int) -> Exit:
     """What a batch script does after attempt `number`, from the files of the run alone.
 
     Returns:
         `DONE`; `SAVED_AND_STOPPED` or `INFRASTRUCTURE`: queue the job again; `DO_NOT_REQUEUE`.
     """
-    tried = tuple(_tried(run_dir, each) for each in _by_itself(run_dir, number))
+    tried = history(run_dir, number)
     decision = decide(tried, max_requeues=_max_requeues(run_dir, number), preemptible=True)
     if isinstance(decision, Retry):
         return Exit.SAVED_AND_STOPPED if tried[-1].cause == "stopped" else Exit.INFRASTRUCTURE
     return Exit.DONE if decision.code == Exit.DONE else Exit.DO_NOT_REQUEUE
+
+
+def history(run_dir: RunDir, number: int) -> tuple[Tried, ...]:
+    """What attempt `number` and those before it came to, back to the one that a person asked for; none for number 0."""
+    return tuple(_tried(run_dir, each) for each in _by_itself(run_dir, number))
 
 
 def cause_of(notes: Sequence[ExitNote]) -> str:
@@ -114,11 +124,6 @@ def cause_of(notes: Sequence[ExitNote]) -> str:
         return failure.cause
     ranks = {note.cause for note in notes if note.who.isdigit()}
     return "stopped" if "stopped" in ranks else "finished" if ranks else "infrastructure"
-
-
-def _in_vain(tried: Sequence[Tried]) -> int:
-    """How many of the last attempts have saved nothing new."""
-    return sum(1 for _ in takewhile(lambda each: not each.advanced, reversed(tried)))
 
 
 def _used_up(times: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from launcher.errors import Exit
-from launcher.runs import attempts, checkpoints, events, lock
+from launcher.runs import attempts, checkpoints, events, lock, submissions
 from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
 
@@ -26,6 +27,13 @@ class State:
 
 def derive(run_dir: RunDir) -> State:
     """Running while the lock is held; else done, queued, prepared, or what the last attempt's exit notes say."""
+    found = by_files(run_dir)
+    waiting = submissions.alive(run_dir) if found.name not in ("running", "done") else ()
+    return State("queued", f"job {waiting[0].job_id or 'submitted, not answered'}") if waiting else found
+
+
+def by_files(run_dir: RunDir) -> State:
+    """The same without the jobs that were submitted for it: what became of them, only the scheduler knows."""
     tried = attempts.numbers(run_dir)
     if lock.held(run_dir):
         return State("running", _between(run_dir, tried))
@@ -57,19 +65,50 @@ def complete(run_dir: RunDir) -> bool:
     return finished and run_dir.model.exists()
 
 
+def evaluated(run_dir: RunDir) -> bool:
+    """The result of the training that is complete was measured, by the ranks that made it or since."""
+    if not complete(run_dir) or not run_dir.evaluation("final").exists():
+        return False
+    for event in reversed(events.read(run_dir.events)):
+        if event.get("event") == "eval" and event.get("when") == "final":
+            return True
+        if event.get("event") == "start":  # what was measured before is another result
+            return False
+    return False
+
+
+def left(run_dir: RunDir) -> tuple[str, ...]:
+    """Stages of the plan that are still to be done, in order; all of them where nothing is known."""
+    done: dict[str, Callable[[RunDir], bool]] = {
+        "prepare": lambda run_dir: run_dir.data_facts.exists(),
+        "train": complete,
+        "evaluate": evaluated,
+        "export": lambda run_dir: run_dir.merged.exists(),
+    }
+    stages = [str(job.get("stage")) for job in (read_json(run_dir.plan) or {}).get("jobs") or ()]
+    return tuple(stage for stage in stages if stage not in done or not done[stage](run_dir))
+
+
 def _after(run_dir: RunDir, number: int) -> State:
     attempt = attempts.read(run_dir, number)
     if attempt is None or attempt.code is None:
         return _unattended(run_dir, number)
-    if attempt.code == Exit.DONE and not trained(run_dir):  # `launcher prepare`
-        return State("prepared")
-    if attempt.code == Exit.DONE:  # it was done, and is about to go on by a changed recipe
-        return State("stopped", "done before, to go on")
+    if attempt.code == Exit.DONE:
+        return _between_stages(run_dir)
     if attempt.code == Exit.SAVED_AND_STOPPED:
         return State("stopped", "saved" if checkpoints.folders(run_dir) else "nothing saved yet")
     if attempt.code == Exit.LEFT_AT_ONCE:
         return State("stopped", "left at once")
     return State("failed", attempt.error or f"exit code {attempt.code}")
+
+
+def _between_stages(run_dir: RunDir) -> State:
+    """An attempt has done what it should, and that was not all there is to do."""
+    if complete(run_dir) and (behind := left(run_dir)):
+        return State("stopped", f"trained; {' and '.join(behind)} to come")
+    if not trained(run_dir):  # `launcher prepare`
+        return State("prepared")
+    return State("stopped", "done before, to go on")  # by a changed recipe
 
 
 def _unattended(run_dir: RunDir, number: int) -> State:

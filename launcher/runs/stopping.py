@@ -8,11 +8,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from launcher.runs.paths import RunDir
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Each of them means: save at the next step and leave. torchrun hands them on, ranks take them, schedulers send them."""
 
 DEADLINE = "LAUNCHER_DEADLINE"
 """Environment variable: the Unix time in seconds at which the job will be over, set by who started it."""
+
+
+_PERSON = "person"
+
+
+def request(run_dir: RunDir) -> None:
+    """Leave a person's wish in the stop file: save, leave, and do not start again by yourself.
+
+    Raises:
+        OSError: the run directory cannot be written.
+    """
+    run_dir.stop_request.write_text(_PERSON, encoding="ascii")
+
+
+def by_person(run_dir: RunDir) -> bool:
+    """The stop file is there, and a person's; a launcher that was asked by a scheduler leaves an empty one for its ranks."""
+    try:
+        return run_dir.stop_request.read_text(encoding="ascii") == _PERSON
+    except OSError:
+        return False
 
 
 def deadline(environ: Mapping[str, str]) -> float | None:

@@ -90,6 +90,15 @@ class Boundary(TrainerCallback):
             left -= 1
         self._go_on(args, ahead, 0.0)
 
+    def has_time(self, args: TrainingArguments, seconds: float | None) -> bool:
+        """Something that takes `seconds` (None: nobody knows) will be over in time, with what is kept to save and leave.
+
+        Every rank must call it; rank 0 looks at the clock.
+        """
+        limit = self._request.limit
+        short = limit is not None and (seconds is None or not limit.leaves(seconds))
+        return not agreed(args, float(short))[0]
+
     def interrupted(self) -> bool:
         """This rank was told to stop, and the others will know it at the next question."""
         return self._request.cause() is not None

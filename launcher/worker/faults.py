@@ -13,6 +13,7 @@ from pathlib import Path
 
 from launcher.errors import DataError, EnvironmentFault, Exit, LauncherError
 from launcher.runs.attempts import Cause
+from launcher.runs.secrets_file import hide
 
 _RANK_CODES: dict[Cause, int] = {
     "finished": Exit.DONE,
@@ -21,8 +22,9 @@ _RANK_CODES: dict[Cause, int] = {
     "hang": Exit.INFRASTRUCTURE,
     "disk_full": Exit.INFRASTRUCTURE,
 }
-_PREPARE_CODES: dict[Cause, int] = {
+_STAGE_CODES: dict[Cause, int] = {
     "finished": Exit.DONE,
+    "stopped": Exit.SAVED_AND_STOPPED,
     "data": Exit.USAGE,
     "environment": Exit.ENVIRONMENT,
 }
@@ -73,9 +75,9 @@ class Ending:
         return _RANK_CODES.get(self.cause, Exit.DO_NOT_REQUEUE)
 
     @property
-    def prepare_code(self) -> int:
-        """Exit code of `prepare`: 0, 2 data, 4 environment, 6 anything else."""
-        return _PREPARE_CODES.get(self.cause, Exit.RUN_FAILED)
+    def stage_code(self) -> int:
+        """Exit code of a stage beside the training: 0, 2 data, 4 environment, 85 left on request, 6 anything else."""
+        return _STAGE_CODES.get(self.cause, Exit.RUN_FAILED)
 
 
 def ending_of(error: BaseException, written_to: Path) -> Ending:
@@ -185,8 +187,8 @@ class ExitNote:
         note = {
             "code": code,
             "cause": ending.cause,
-            "error": ending.error,
-            "hint": ending.hint,
+            "error": ending.error and hide(ending.error),
+            "hint": ending.hint and hide(ending.hint),
             "time": time.time(),
             "log": str(self._log),
         }

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 _SECONDS = 5.0
 
@@ -51,22 +51,28 @@ def fault_of(kind: str, name: str, fault: Exception) -> tuple[str, str]:
         name: its hub id.
         fault: what the library raised.
     """
-    fetch = f"hf download {'--repo-type dataset ' if kind == 'dataset' else ''}{name}"
+    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
     cause: BaseException | None = fault
     while cause is not None:
         if isinstance(cause, GatedRepoError):
             return (
                 f"{kind} `{name}` is gated, and this machine's token does not open it",
-                f"accept its terms at {constants.ENDPOINT}/{name}, then set HF_TOKEN",
+                f"accept its terms at {page}, then set HF_TOKEN",
             )
+        if isinstance(cause, RevisionNotFoundError):
+            return f"{kind} `{name}` has no such revision", f"its branches and tags: {page}/tree/main"
         if isinstance(cause, RepositoryNotFoundError):
             return f"{constants.ENDPOINT} has no `{name}`, or hides it", "check the name; a private one needs HF_TOKEN"
         cause = cause.__cause__
     text = " ".join(str(fault).split())[:200]
     if reachable():
         return f"{kind} `{name}` cannot be loaded: {text}", "check the name and the revision"
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"
     return (
-        f"{kind} `{name}` is not on this machine, and {why}",
-        f"`{fetch}` on a machine with network fills the cache; a local folder works too",
+        f"{kind} `{name}` is not on this machine, and {why_not()}",
+        "`launcher fetch RECIPE` on a machine with network brings it; a local folder works too",
     )
+
+
+def why_not() -> str:
+    """Why the hub is not reachable, as the end of a sentence."""
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} does not answer"

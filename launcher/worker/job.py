@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from launcher.plan import codec
 from launcher.plan.types import Plan
 from launcher.runs.files import read_json
 from launcher.runs.paths import RunDir
+
+LOCAL_MODEL = "LAUNCHER_LOCAL_MODEL"
+"""Names the copy of the model on this node's own disk, where `launcher.worker.local_copy` has made one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class Job:
         if self.plan.model.from_config is not None:
             return str(self.run_dir.base)
         return self.placed("model") or str(self.plan.model.name)
+
+    @property
+    def local_copy(self) -> str | None:
+        """The copy of the base model on this node's own disk; it says what `base_model` says, and is read faster."""
+        named = os.environ.get(LOCAL_MODEL)
+        return named if named and Path(named).is_dir() and self.plan.model.from_config is None else None
 
     def data_facts(self) -> dict[str, Any]:
         """`data.json`.

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from launcher.errors import Exit
-from launcher.runs import attempts, lock
+from launcher.runs import attempts, lock, secrets_file
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
 from launcher.runs.stopping import deadline
@@ -72,6 +72,7 @@ def _rank(run_dir: RunDir, parent: int, rank: int, world_size: int) -> int:
 
 def _train(run_dir: RunDir, attempt: int, rank: int) -> Ending:
     try:
+        secrets_file.load()
         from launcher.worker.job import load
         from launcher.worker.tasks import sft
 

@@ -25,10 +25,11 @@ def load_model(job: Job, tokenizer: Any) -> Any:
         attention.register()
     if job.plan.method == "int8":  # it would say at every layer of every pass that it rounds its inputs to float16
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-    local = plan.from_config is not None or job.placed("model") is not None
+    copy = job.local_copy
+    local = plan.from_config is not None or job.placed("model") is not None or copy is not None
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            job.base_model,
+            copy or job.base_model,
             revision=None if local else plan.revision,
             dtype=getattr(torch, plan.dtype),
             attn_implementation=plan.attn_implementation,
@@ -43,6 +44,8 @@ def load_model(job: Job, tokenizer: Any) -> Any:
         if not local and not isinstance(fault, ImportError):
             message, hint = hub.fault_of("model", job.base_model, fault)
         raise EnvironmentFault(message, hint=hint) from fault
+    if copy is not None:  # what is saved names its base, which must be found from other nodes too
+        model.config.name_or_path = model.name_or_path = job.base_model
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     return _with_adapter(job, model) if plan.adapter else model
@@ -63,6 +66,7 @@ def _device_map(job: Job) -> dict[str, str] | None:
 def _with_adapter(job: Job, model: Any) -> Any:
     where = job.placed("adapter") or str(job.plan.model.adapter)
     try:
-        return PeftModel.from_pretrained(model, where, is_trainable=True)
+        revision = None if job.placed("adapter") else job.plan.model.adapter_revision
+        return PeftModel.from_pretrained(model, where, is_trainable=True, revision=revision)
     except (OSError, ValueError) as fault:
         raise EnvironmentFault(f"adapter `{where}` cannot be loaded: {str(fault).splitlines()[0]}") from fault

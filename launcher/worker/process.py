@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from launcher.runs.secrets_file import hide
+
 _PR_SET_PDEATHSIG = 1
 _DISTRIBUTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _DISTRIBUTED_PREFIXES = ("LOCAL_", "GROUP_", "ROLE_", "TORCHELASTIC_", "TORCH_NCCL_ASYNC")
@@ -42,12 +44,15 @@ def redirect_output(path: Path) -> None:
 
 
 class _LossyFile(io.FileIO):
-    """Loses what it cannot write: a line of a log must not end a training."""
+    """Loses what it cannot write: a line of a log must not end a training. Secrets are named, not written."""
 
     def write(self, block: Any, /) -> int:
+        text = bytes(block)
+        shown = hide(text.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         with suppress(OSError):
-            return super().write(block)
-        return memoryview(block).nbytes
+            written = super().write(shown)
+            return written if shown == text else len(text)
+        return len(text)
 
 
 def _lossy(descriptor: int) -> io.TextIOWrapper:
@@ -60,3 +65,9 @@ def forget_torchrun() -> None:
     for name in list(os.environ):
         if name in _DISTRIBUTED or name.startswith(_DISTRIBUTED_PREFIXES):
             del os.environ[name]
+
+
+def see_one_gpu() -> None:
+    """Leave this process the first of its GPUs, before torch is loaded: transformers would spread each batch over all."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.partition(",")[0]

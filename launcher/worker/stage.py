@@ -1,8 +1,8 @@
 """`python -m launcher.worker.stage RUN STAGE`: what runs before or after training, as plain processes.
 
-`prepare` makes the data; `inspect` writes some of its rows as JSON to standard output; `export` merges the result into
-its base. The first two do not load torch or its family unless they have something to make: a second `prepare` must cost
-no more than a look.
+`prepare` makes the data; `inspect` writes some of its rows as JSON to standard output; `evaluate` measures the result;
+`export` merges it into its base. The first two do not load torch or its family unless they have something to make: a
+second `prepare` must cost no more than a look.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.errors import LauncherError
-from launcher.runs import attempts
+from launcher.runs import attempts, secrets_file
 from launcher.runs.paths import RunDir
 from launcher.worker.faults import Ending, ExitNote, ending_of
 from launcher.worker.process import die_with_parent
@@ -24,11 +24,13 @@ _QUIET = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BAR
 
 
 def main(root: str, stage: str, *arguments: str) -> int:
-    """Run one stage of the run at `root`. Returns the exit code: 0, 2 data, 4 environment, 6 other."""
+    """Run one stage of the run at `root`. Returns the exit code: 0, 2 data, 4 environment, 85 left on request, 6 other."""
     os.environ.update(_QUIET)
     run_dir = RunDir(Path(root).resolve())
     if stage == "prepare":
         return _noted(run_dir, stage, lambda _: _prepare(run_dir))
+    if stage == "evaluate":
+        return _noted(run_dir, stage, lambda _: _evaluate(run_dir))
     if stage == "export":
         return _noted(run_dir, stage, lambda attempt: _export(run_dir, attempt, *arguments))
     if stage == "inspect":
@@ -42,13 +44,14 @@ def _noted(run_dir: RunDir, stage: str, work: Callable[[int], None]) -> int:
     attempt = int(os.environ.get("LAUNCHER_ATTEMPT", "0")) or max(attempts.numbers(run_dir), default=1)
     note = ExitNote(run_dir.attempt(attempt) / f"exit-{stage}.json", run_dir.stage_log(attempt, stage), run_dir.root)
     try:
+        secrets_file.load()
         work(attempt)
         ending = Ending("finished")
     except Exception as error:  # noqa: BLE001 - every end is reported in the note
         ending = _ending(error, run_dir)
-    note.write(ending.prepare_code, ending)
+    note.write(ending.stage_code, ending)
     _tell(ending)
-    return ending.prepare_code
+    return ending.stage_code
 
 
 def _prepare(run_dir: RunDir) -> None:
@@ -63,16 +66,36 @@ def _prepare(run_dir: RunDir) -> None:
     _say("data is ready" if made else "data is ready (nothing changed)")
 
 
+def _evaluate(run_dir: RunDir) -> None:
+    """Measure the result as one process on one device. A stop request is heard from here on."""
+    from launcher.worker import process, stop
+
+    stop.listen()
+    process.forget_torchrun()
+    process.see_one_gpu()
+
+    from launcher.worker.evaluate_result import evaluate_result
+    from launcher.worker.job import load
+
+    _quiet()
+    evaluate_result(load(run_dir.root))
+
+
 def _export(run_dir: RunDir, attempt: int, base: str) -> None:
     """Merge the adapter into the `quantized` or `original` base."""
-    from transformers.utils import logging
-
     from launcher.worker.job import load
     from launcher.worker.merge import merge
 
+    _quiet()
+    merge(load(run_dir.root), attempt, "quantized" if base == "quantized" else "original")
+
+
+def _quiet() -> None:
+    """No bars and no advice of transformers' in a log."""
+    from transformers.utils import logging
+
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    merge(load(run_dir.root), attempt, "quantized" if base == "quantized" else "original")
 
 
 def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
@@ -80,6 +103,7 @@ def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
     answer = os.dup(1)
     os.dup2(2, 1)
     try:
+        secrets_file.load()
         from launcher.worker.data.look import look
         from launcher.worker.job import load
 
@@ -87,7 +111,7 @@ def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - every end is told
         ending = _ending(error, run_dir)
         _tell(ending)
-        return ending.prepare_code
+        return ending.stage_code
     with open(answer, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         json.dump(found, file, ensure_ascii=False)
     return 0
@@ -96,7 +120,7 @@ def _inspect(run_dir: RunDir, arguments: Sequence[str]) -> int:
 def _ending(error: Exception, run_dir: RunDir) -> Ending:
     ending = ending_of(error, run_dir.root)
     if ending.cause == "code" and not isinstance(error, LauncherError):
-        traceback.print_exc()
+        _say(traceback.format_exc().rstrip())
     return ending
 
 
@@ -108,7 +132,7 @@ def _tell(ending: Ending) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(secrets_file.hide(line) + "\n")
     sys.stderr.flush()
 
 

@@ -37,6 +37,10 @@ class TimeLimit(TrainerCallback):
         """The run must leave now."""
         return time.monotonic() + self.needed_s() > self._ends
 
+    def leaves(self, seconds: float) -> bool:
+        """There is time for something that takes `seconds`, and to save and leave after it."""
+        return time.monotonic() + seconds + self.needed_s() <= self._ends
+
     def needed_s(self) -> float:
         """Seconds that two more steps and a save, as slow as the slowest and slower, may take together."""
         return _STEPS * max(self._steps, default=0.0) + _SAVES * self._slowest_save + MARGIN_S

@@ -60,7 +60,7 @@ class Tracking(TrainerCallback):
 
     def __init__(self, run: TrackedRun, run_dir: RunDir, trackers: Mapping[str, Open]) -> None:
         self._channels = [_Channel(name, opening, run, run_dir) for name, opening in trackers.items()]
-        self._base = run_dir.evals / "base.json"
+        self._base = run_dir.evaluation("base")
         self._started = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from launcher.cli import live, screens
+from launcher.cli import look as looking
+from launcher.render import report
 from launcher.runs import attempts, checkpoints, events, record
 from launcher.runs.attempts import Attempt
 from launcher.runs.goodput import measure
@@ -53,7 +55,7 @@ def seen(steps=57, total=123, *, attempt=1, first=0, at=0.0):
 def look(tmp_path, name, state, found, *tried, now=200.0):
     run_dir = RunDir(tmp_path / name)
     run_dir.root.mkdir()
-    return screens.Look(run_dir, state, progress(found), tried, now, measure(found, tried))
+    return looking.Look(run_dir, state, progress(found), tried, now, measure(found, tried))
 
 
 def commit(run_dir, step):
@@ -102,6 +104,25 @@ def test_golden_screen_of_a_failed_run(tmp_path):
     golden.check("cli/status-failed.txt", screens.run_screen(run) + "\n")
 
 
+def test_an_attempt_that_had_too_little_time_to_save_is_told_with_what_it_needs(tmp_path):
+    """Half as much again as a step of 1.5 s and a save of 3 s, and 5 s to leave: 11.75 s."""
+    run_dir = RunDir(tmp_path / "short")
+    run_dir.root.mkdir()
+    record.write(run_dir, record.new("short", {}))
+    attempts.begin(run_dir)
+    told = [
+        *seen(45),
+        {"event": "stop", "time": 99.0, "step": 46, "cause": "preempted"},
+        *seen(57, attempt=2, first=40),
+    ]
+    run_dir.events.write_text("".join(json.dumps(event) + "\n" for event in told))
+    attempts.begin(run_dir)
+    line = next(line for line in screens.run_screen(looking.look(run_dir)).splitlines() if line.startswith("grace"))
+    assert "attempt 1 was asked to leave and ended before it had saved" in line
+    assert "so it needs 12 s" in line
+    assert "so it needs 12 s" in report.html(run_dir)
+
+
 def test_golden_end_of_a_run(tmp_path):
     """What came out, before and after, and what to type."""
     run = look(tmp_path, "support", State("done"), seen(123), Attempt(1, HERE, 1, 0.0, 30.0, 0))
@@ -122,7 +143,7 @@ def test_json_is_what_the_files_say(tmp_path):
     record.write(run_dir, record.new("demo", {}))
     attempts.end(run_dir, attempts.begin(run_dir), 85)
     events.append(run_dir.events, "step", step=3, loss=0.5)
-    shown = screens.as_json(screens.look(run_dir))
+    shown = screens.as_json(looking.look(run_dir))
     assert json.loads(json.dumps(shown)) == shown
     assert (shown["name"], shown["state"], shown["step"], shown["loss"]) == ("demo", "stopped", 3, 0.5)
     assert shown["attempts"][0]["code"] == 85
@@ -270,3 +291,15 @@ def test_the_bar_of_a_terminal_follows_a_long_stage(monkeypatch):
     screen.event({"event": "progress", "time": 9.0, "what": "packing", "share": None})
     bar, words = (next(iter(column.cells)) for column in screen._picture().columns)
     assert (bar, words) == ("", "packing")
+
+
+def test_what_w_and_b_kept_on_disk_is_sent_by_a_line_to_type(tmp_path):
+    """Until `wandb sync` has marked it; then the line is gone."""
+    shown = look(tmp_path, "sums", State("done"), seen())
+    assert "wandb" not in screens.run_screen(shown)
+    kept = shown.run_dir.tracking / "wandb" / "offline-run-20261130_191738-abc"
+    kept.mkdir(parents=True)
+    (line,) = (line for line in screens.run_screen(shown).splitlines() if line.startswith("tracking"))
+    assert f"wandb sync {tmp_path}/sums/tracking/wandb/offline-run-* (sends what W&B kept on disk" in line
+    (kept / "run-abc.wandb.synced").touch()
+    assert "wandb" not in screens.run_screen(shown)

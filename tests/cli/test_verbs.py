@@ -44,7 +44,7 @@ def test_a_queued_run_is_listed(run_dir, capsys):
     assert main(["status"]) == 0
     assert (
         capsys.readouterr().out
-        == "RUN   WHERE  STATE   STEP  LOSS  HELD-OUT  ETA  GOODPUT\ndemo  local  queued     -     -  -         -    -\n"
+        == "RUN   WHERE  STATE        STEP  LOSS  HELD-OUT  ETA  GOODPUT\ndemo  local  not started     -     -  -         -    -\n"
     )
     assert main(["status", str(run_dir.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "queued"
@@ -88,7 +88,7 @@ def test_following_a_log_ends_with_the_run(run_dir):
 def test_stop_leaves_a_request_and_waits_only_as_long_as_it_is_told(run_dir, capsys):
     """A run that is not there needs no stopping, and a script must not wait for ever."""
     assert main(["stop", "demo"]) == 0
-    assert capsys.readouterr().out == "demo is not running: queued\n"
+    assert capsys.readouterr().out == "demo is not running: not started\n"
     assert not run_dir.stop_request.exists()
     with lock.hold(run_dir):
         assert main(["stop", "demo"]) == 0

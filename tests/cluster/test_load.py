@@ -31,15 +31,13 @@ def test_on_refuses_what_is_no_hardware(on):
         load_cluster("local", on=on)
 
 
-def test_other_clusters_are_refused_in_plain_words():
-    """A profile that is not read must not look as if it were."""
-    with pytest.raises(UsageError) as caught:
-        load_cluster("alpha")
-    assert "`alpha`" in caught.value.message
-    assert "only `local`" in (caught.value.hint or "")
-
-
 def test_gpus_and_on_contradict_each_other():
     """One is this machine, the other is not."""
     with pytest.raises(UsageError, match="--gpus 0"):
         load_cluster("local", gpus="0", on="H100x8")
+
+
+def test_account_needs_a_site():
+    """This machine charges nobody."""
+    with pytest.raises(UsageError, match="--account x"):
+        load_cluster("local", account="x")

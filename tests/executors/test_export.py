@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from launcher.cli import look as looking
 from launcher.cli import screens
 from launcher.cli.main import main
 from launcher.errors import EnvironmentFault, Exit, RunFailed, UsageError
@@ -92,11 +93,11 @@ def test_a_merge_that_fails_says_why(run_dir, script, kind, says):
 def test_export_leaves_a_finished_run_as_it_is(run_dir, monkeypatch):
     """State, attempts and the account of its time are those of the training."""
     assert local.run(run_dir, Silent()) == Exit.DONE
-    before = screens.as_json(screens.look(run_dir))
+    before = screens.as_json(looking.look(run_dir))
     monkeypatch.setattr("launcher.executors.export.export_job", lambda *_: stages.job("export", EXPORTS))
 
     assert export(run_dir, Silent(), base="original") == Exit.DONE
-    assert screens.as_json(screens.look(run_dir)) == before
+    assert screens.as_json(looking.look(run_dir)) == before
     assert stage_states(run_dir)[-2:] == [("export", "started"), ("export", "done")]
     assert run_dir.stage_log(1, "export").exists()
 

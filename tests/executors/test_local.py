@@ -154,6 +154,11 @@ FAILURES = {
         MachineFailed, f"torchrun was ended by SIGKILL before a rank could say why ({ONCE})",
         "`launcher run DIR` goes on from the last checkpoint",
     ),
+    "srun says of a signal that it adds 128 to it": (
+        "sys.exit(137)",
+        MachineFailed, f"torchrun was ended by SIGKILL before a rank could say why ({ONCE})",
+        "`launcher run DIR` goes on from the last checkpoint",
+    ),
     "ranks that never met are no fault of theirs": (
         "print('torch.distributed.DistNetworkError: The server socket has failed to listen on port 29400')\nsys.exit(1)",
         MachineFailed, f"torchrun left with exit code 1 before a rank could say why ({ONCE})",
@@ -192,6 +197,15 @@ def test_ranks_that_wait_for_a_failed_one_are_ended(tmp_path, monkeypatch):
     )
     with pytest.raises(RunFailed, match="rank 1 failed: boom"):
         local.run(run_dir, Silent())
+    assert processes.survivors(run_dir, "demo-0001") == ()
+
+
+def test_what_started_ranks_is_ended_when_all_have_left(tmp_path, monkeypatch):
+    """srun waits for ever where SLURM's daemon of the step was killed; the run is done all the same."""
+    monkeypatch.setattr(local_stages, "_FAILURE_GRACE_S", 0.3)
+    left = "note(0, 0, 'finished')\nnote(1, 0, 'finished')\n"
+    run_dir = stages.run_dir(tmp_path / "demo", stages.job("train", left + SLEEP, processes=2))
+    assert local.run(run_dir, Silent()) == Exit.DONE
     assert processes.survivors(run_dir, "demo-0001") == ()
 
 

@@ -10,11 +10,14 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from benchmarks.page import VERSIONS
 from benchmarks.startup import installed, processor
+from tests.faults import slurm_page
+from tests.faults.slurm_page import SLURM
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,8 +43,11 @@ or trains on to other weights without an error.
 """
 
 
-def write(records: Sequence[Record], folder: Path = RESULTS, page: Path = PAGE) -> Path:
-    """Write the results of a run, dated, and the page made from them. Returns the results' path."""
+def write(records: Sequence[Record], names: AbstractSet[str], folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
+    """Write the results of a run, dated, and the page made from the newest ones. Returns the results' paths.
+
+    Of the two parts, on this machine and on SLURM, one is written when all its rows, of those `names`, were run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     now = dt.datetime.now(dt.UTC)
     about = {
@@ -52,23 +58,40 @@ def write(records: Sequence[Record], folder: Path = RESULTS, page: Path = PAGE) 
         "python": platform.python_version(),
         "versions": {name: installed(name) for name in VERSIONS},
     }
-    path = folder / f"{now:%Y-%m-%d}-faults.jsonl"
-    path.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (about, *records)), encoding="utf-8"
-    )
-    page.write_text(render(path), encoding="utf-8")
-    return path
+    written = []
+    for kind, slurm in (("faults", False), ("slurm-faults", True)):
+        mine = [each for each in records if each["fault"].startswith(SLURM) == slurm]
+        if mine and {each["fault"] for each in mine} >= {name for name in names if name.startswith(SLURM) == slurm}:
+            lines = ({**about, **({"slurm": slurm_page.version()} if slurm else {})}, *mine)
+            path = folder / f"{now:%Y-%m-%d}-{kind}.jsonl"
+            path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+            written.append(path)
+    if written:
+        page.write_text(render(folder), encoding="utf-8")
+    return written
 
 
-def render(path: Path) -> str:
-    """The page of one file of results."""
-    about, *records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    ours = [record for record in records if record["product"] == "launcher"]
-    plain = {record["fault"]: record for record in records if record["product"] != "launcher"}
-    lines = [_HEAD.format(name=path.name), *_table(ours, plain), "", *_about(about, records)]
-    for record in ours:
-        lines += ["", *_section(record, plain.get(record["fault"]))]
+def render(folder: Path) -> str:
+    """The page of the newest results in a folder."""
+    lines: list[str] = []
+    if path := _newest(folder, "[0-9]-faults.jsonl"):
+        about, *records = _read(path)
+        ours = [record for record in records if record["product"] == "launcher"]
+        plain = {record["fault"]: record for record in records if record["product"] != "launcher"}
+        lines += [_HEAD.format(name=path.name), *_table(ours, plain), "", *_about(about, records)]
+        for record in ours:
+            lines += ["", *_section(record, plain.get(record["fault"]))]
+    if path := _newest(folder, "-slurm-faults.jsonl"):
+        lines += [*([""] if lines else []), *slurm_page.section(path.name, *_read(path))]
     return "\n".join(lines) + "\n"
+
+
+def _newest(folder: Path, ending: str) -> Path | None:
+    return max(folder.glob(f"*{ending}"), default=None)
+
+
+def _read(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _table(ours: Sequence[Record], plain: dict[str, Record]) -> Iterator[str]:
@@ -123,4 +146,4 @@ def _seen(record: Record) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(max(RESULTS.glob("*-faults.jsonl"))), encoding="utf-8")
+    PAGE.write_text(render(RESULTS), encoding="utf-8")

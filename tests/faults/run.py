@@ -3,8 +3,9 @@
     python -m tests.faults.run [--size ci|long] [--workers N] [--only TEXT] [--seed N] [--fresh]
 
 Each part that ended is kept under build/faults/ and not run again until the code changes, so that a long run that was
-cut off goes on. The long size writes benchmarks/results/DATE-faults.jsonl and docs/FAULTS.md. The exit code is 1 when
-a promise of `launcher` was broken, or a part did not run.
+cut off goes on. The long size writes benchmarks/results/DATE-faults.jsonl, DATE-slurm-faults.jsonl and docs/FAULTS.md;
+with `--only`, those of them whose rows were all run. The exit code is 1 when a promise of `launcher` was broken, or a
+part did not run.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> int:
     known = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known.add_argument("--size", choices=("ci", "long"), default="long", help="trials per fault (default long)")
     known.add_argument("--workers", type=int, default=2, help="parts at a time (default 2)")
-    known.add_argument("--only", default="", help="rows whose name contains this; nothing is written")
+    known.add_argument("--only", default="", help="rows whose name contains this, such as `slurm`")
     known.add_argument("--seed", type=int, default=0, help="seed of all trials (default 0)")
     known.add_argument("--fresh", action="store_true", help="run again what an earlier, cut-off run has done")
     args = known.parse_args()
@@ -74,8 +75,9 @@ def main() -> int:
         warm.stop()
     broken = sum(record["failed"] for record in records if record["product"] == LAUNCHER)
     broke = sum(record["counts"].get(BROKE, 0) for record in records)
-    if args.size == "long" and not args.only:
-        print(report.write(records))
+    if args.size == "long":
+        for path in report.write(records, {fault.name for fault in FAULTS}):
+            print(path)
     print(f"{broken} promises broken, {broke} parts did not run" if broken + broke else "every promise held")
     return int(broken + broke > 0)
 
@@ -169,8 +171,8 @@ class _Kept:
 def _code() -> str:
     """sha256 of all that a trial runs."""
     found = hashlib.sha256()
-    for folder in ("launcher", "tests/faults", "tests/support"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+    for folder in ("launcher", "slurm", "tests/faults", "tests/slurm", "tests/support"):
+        for path in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".j2")):
             found.update(path.read_bytes())
     return found.hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from tests.faults import mutations, plain, races, signals, storm
+from tests.faults import mutations, plain, races, signals, slurm, storm
 from tests.faults.bed import ONE_RANK, TWO_RANKS
 from tests.faults.fault import Fault, tests_of
 
@@ -172,4 +172,5 @@ FAULTS: tuple[Fault, ...] = (
         done="An attempt is stopped, a newer one begins, and the old one wakes up.",
         promise="The old one commits nothing and ends.",
     ),
+    *slurm.FAULTS,
 )

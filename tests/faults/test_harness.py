@@ -103,11 +103,27 @@ def test_the_page_gives_the_bound_and_the_baseline_beside_it(tmp_path: Path):
     }
     ours = {**common, "product": "launcher", **Outcome(trials=200).as_json()}
     theirs = {**common, "product": "plain TRL", **Outcome(trials=50, failed=12, failures=["torn"]).as_json()}
-    report.write([ours, theirs], tmp_path, tmp_path / "FAULTS.md")
+    report.write([ours, theirs], {"Kill storm"}, tmp_path, tmp_path / "FAULTS.md")
     page = (tmp_path / "FAULTS.md").read_text()
 
     assert "| Kill storm | 200 kills | 7 | 0 (< 1.5 %) | 12 of 50 kills |" in page
     assert "- Plain TRL, for example: torn" in page
+
+
+def test_results_of_a_part_that_was_not_run_whole_are_not_written(tmp_path: Path):
+    """`--only slurm` writes that part, beside what is there of the other; one of its rows alone writes nothing."""
+    one = {"product": "launcher", "unit": "runs", "seed": 0, "description": "d", "promise": "p", "seconds": 6.0}
+    names = {"Kill storm", "SLURM, requeued", "SLURM, cancelled"}
+    rows = [{"fault": name, **one, **Outcome(trials=2).as_json()} for name in sorted(names)]
+    page = tmp_path / "FAULTS.md"
+
+    assert report.write(rows[1:2], names, tmp_path, page) == []
+    assert not page.exists()
+    assert [path.name[10:] for path in report.write(rows[1:], names, tmp_path, page)] == ["-slurm-faults.jsonl"]
+    assert "| requeued | d | 2 | 0 | 3 |" in page.read_text()
+    assert [path.name[10:] for path in report.write(rows[:1], names, tmp_path, page)] == ["-faults.jsonl"]
+    assert "| Kill storm | 2 runs |" in page.read_text()
+    assert "| requeued | d | 2 | 0 | 3 |" in page.read_text()
 
 
 @pytest.mark.faults

@@ -424,7 +424,7 @@ def test_a_model_nobody_knows_ends_with_exit_4(tmp_path, monkeypatch):
         planning.plan(tmp_path, "model.model_name_or_path=me/unknown")
     assert caught.value.exit_code == 4
     assert str(tmp_path / "hub") in caught.value.message
-    assert "hf download me/unknown" in (caught.value.hint or "")
+    assert "small.yaml --facts` on a machine with network brings it" in (caught.value.hint or "")
 
 
 def test_a_model_built_from_a_configuration_needs_no_files(tmp_path):

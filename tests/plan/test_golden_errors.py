@@ -70,7 +70,6 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         (),
     ),
     "gpu-unknown": (planning.RECIPE, ("--on", "RTX4091x2")),
-    "cluster-unknown": (planning.RECIPE, ("--cluster", "alpha")),
     "model-not-on-this-machine": (planning.RECIPE.replace("Qwen/Qwen3-0.6B", "me/unknown"), ()),
 }
 

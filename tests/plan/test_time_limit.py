@@ -31,7 +31,14 @@ def test_the_training_job_has_the_limit_and_the_plan_says_what_it_does(tmp_path)
 def test_a_limit_that_leaves_no_time_to_train_is_refused(tmp_path):
     """It would start, leave, and start again for ever."""
     with pytest.raises(LauncherError) as caught:
-        planning.plan(tmp_path, "launch.time_limit='00:01:59'")
+        planning.plan(tmp_path, "launch.time_limit='00:00:59'")
     (said,) = planning.faults(caught.value)
-    assert "launch.time_limit: `00:01:59` is over before a step is made and saved" in said
+    assert "launch.time_limit: `00:00:59` is over before a step is made and saved" in said
     assert 'hint: write `time_limit: "00:02:00"`, or more' in said
+
+
+def test_a_limit_of_a_minute_is_possible_and_warned_of(tmp_path):
+    (said,) = [
+        each for each in planning.plan(tmp_path, "launch.time_limit='00:01:00'").warnings if "time_limit" in each
+    ]
+    assert "half a minute is kept for leaving" in said

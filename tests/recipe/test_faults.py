@@ -256,4 +256,6 @@ def test_short_names_of_number_types_are_known(tmp_path, short, long):
 def test_a_wrong_item_of_a_list_is_shown(tmp_path):
     """The value seen, and not only how many there are."""
     text = "evaluation: {generate: [{dataset: h, metrics: [chrf, exact]}]}\n"
-    assert any("got the list `[chrf, exact]`" in each.message for each in faults(tmp_path, SHORT + text))
+    (wrong,) = (each for each in faults(tmp_path, SHORT + text) if each.key == "evaluation.generate.0.metrics.1")
+    assert (wrong.message.rpartition(", ")[2], wrong.place.column) == ("got the text `exact`", 1 + text.index("exact"))
+    assert "exact_match" in wrong.hint

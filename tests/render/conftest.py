@@ -6,5 +6,5 @@ import pytest
 @pytest.fixture(autouse=True)
 def _in_the_tests_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("LAUNCHER_DATA", "LAUNCHER_MODELS", "LAUNCHER_CACHE", "LAUNCHER_RUNS"):
+    for name in ("LAUNCHER_DATA", "LAUNCHER_MODELS", "LAUNCHER_CACHE", "LAUNCHER_RUNS", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -42,7 +42,8 @@ def test_more_nodes_give_one_line_for_each(tmp_path):
     for line in (first, second):
         assert line[line.index("--nnodes") + 1] == "2"
         assert line[line.index("--nproc-per-node") + 1] == "8"
-        assert line[line.index("--rdzv-endpoint") + 1] == "node07:29400"
+        assert line[line.index("--master-addr") + 1] == "node07"
+        assert line[line.index("--master-port") + 1] == "29400"
         assert not any("{" in word for word in line)
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from launcher.runs.attempts import Attempt
+from launcher.runs.attempts import Attempt, Turn
 from launcher.runs.goodput import measure
 
 
@@ -193,6 +193,39 @@ def test_time_is_idle_only_where_a_person_wanted_it(code, asked_by, idle):
 
     assert (found.idle_s, found.down_s) == ((100.0, 0.0) if idle else (0.0, 100.0))
     assert found.wall_s == 20.0 + found.down_s
+
+
+@pytest.mark.parametrize(
+    ("code", "turns", "waited"),
+    [
+        (85, (Turn("7", 1), Turn("7", 2)), "queued_s"),  # time limit, preemption
+        (85, (Turn("7", 1), Turn("8", 2)), "queued_s"),  # the next of several jobs that were queued up front
+        (86, (Turn("7", 1), Turn("7", 2)), "down_s"),  # a node failed: the queue is a part of what that cost
+        (85, (Turn("7", 1), Turn("7", 1)), "down_s"),
+        (85, (None, None), "down_s"),
+    ],
+)
+def test_time_in_the_queue_between_two_turns_is_told_apart(code, turns, waited):
+    """An attempt of 100 s, 7,200 s until the next one by itself, which takes 50 s."""
+    first, second = turns
+    events = [
+        {"event": "attempt", "time": 0.0, "attempt": 1},
+        {"event": "end", "time": 100.0},
+        {"event": "attempt", "time": 7300.0, "attempt": 2},
+        {"event": "start", "time": 7350.0, "attempt": 2, "step": 0},
+    ]
+    facts = [
+        Attempt(1, "n", 1, 0.0, 100.0, code, turn=first),
+        Attempt(2, "n", 1, 7300.0, asked_by="policy", turn=second),
+    ]
+    found = measure(events, facts).as_json()
+    assert {name: found[name] for name in ("queued_s", "down_s", "idle_s")} == {
+        "queued_s": 0.0,
+        "down_s": 0.0,
+        "idle_s": 0.0,
+        waited: 7200.0,
+    }
+    assert found["wall_s"] == (7350.0 if waited == "down_s" else 150.0)
 
 
 def test_without_facts_the_events_say_whether_a_stop_was_wanted():

@@ -15,7 +15,7 @@ from launcher.plan.compatibility import Cell
 from launcher.runs import events
 from launcher.runs.paths import RunDir
 from tests.sharding import cells
-from tests.support import trained
+from tests.support import trained, warm
 
 pytestmark = pytest.mark.sharding
 ROOT = Path(__file__).parent.parent.parent
@@ -108,3 +108,18 @@ def test_the_harness_is_a_command(base: Path):
     )  # fmt: skip
     assert cells.start_event(run)["wrapper"] == "FSDPPeftModelForCausalLM"
     assert cells.start_event(run)["sharded"] > 0
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "zero3"])
+def test_one_process_measures_what_the_ranks_shared_out(base: Path, strategy: str, method: str):
+    """Losses but for the order of sums, answers to the letter."""
+    run = cells.make(base / f"{strategy}-{method}-measured", Cell(strategy, "none", method))
+    cells.train(run)
+    of_ranks = json.loads(run.evaluation("final").read_text())
+    run.evaluation("final").unlink()
+
+    assert warm.run("tests.support.cases:evaluate", {"run_dir": str(run.root)}).value == 0
+    alone = json.loads(run.evaluation("final").read_text())
+    assert alone["losses"]["held"] == pytest.approx(of_ranks["losses"]["held"], abs=1e-6)
+    assert alone["sets"] == of_ranks["sets"]

@@ -164,3 +164,10 @@ def embedding(run_dir: str, token: str) -> dict[str, int]:
     run = RunDir(_path(run_dir))
     number = AutoTokenizer.from_pretrained(run.model).convert_tokens_to_ids(token)
     return {"id": number, "rows": len(load_file(run.model / "model.safetensors")["model.embed_tokens.weight"])}
+
+
+def evaluate(run_dir: str) -> int:
+    """The stage `evaluate`, as its own process would run it."""
+    from launcher.worker import stage
+
+    return stage.main(run_dir, "evaluate")

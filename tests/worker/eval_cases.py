@@ -277,7 +277,7 @@ def losses_of_sets(root: str, fields: dict[str, Any], sizes: list[int]) -> dict[
     import torch
     from datasets import load_from_disk
 
-    from launcher.worker.evaluate import mean_loss
+    from launcher.worker.measure import mean_loss
 
     plan = made_plan(**fields)
     trainer, _ = trainer_for(root, plan, "out")
@@ -306,7 +306,7 @@ def generated(root: str, fields: dict[str, Any], sizes: list[int]) -> dict[str, 
 
     import torch
 
-    from launcher.worker.evaluate import generate_all
+    from launcher.worker.measure import generate_all
 
     plan = made_plan(**fields)
     trainer, tokenizer = trainer_for(root, plan, "out")

@@ -13,7 +13,7 @@ Place = tuple[Any, str, Callable[..., int | None]]
 
 
 def _places() -> dict[str, Place]:
-    from launcher.worker import evaluate
+    from launcher.worker import evaluate, measure
     from launcher.worker.faults import ExitNote
     from launcher.worker.tasks import sft
     from launcher.worker.trainer import Trainer
@@ -31,7 +31,7 @@ def _places() -> dict[str, Place]:
         "load": (sft, "load_model", nowhere),
         "step": (Trainer, "training_step", of_trainer),
         "save": (Trainer, "_save_rng_state", of_trainer),
-        "loss": (evaluate, "_collated", of_trainer),
+        "loss": (measure, "_collated", of_trainer),
         "generate": (evaluate, "generate_all", of_trainer),
         "leave": (sft, "end", of_end),
         "result": (sft, "save_result", of_end),

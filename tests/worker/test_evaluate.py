@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from launcher.worker import evaluate
+from launcher.worker import measure
 from tests.support import warm
 from tests.worker import eval_cases as cases
 
@@ -169,7 +169,7 @@ def test_a_stopped_run_is_not_scored_as_finished(tmp_path):
 @pytest.mark.parametrize(("rows", "ranks"), [(7, 2), (1, 3), (8, 4), (5, 1)])
 def test_ranks_share_rows_evenly(rows, ranks):
     """All ranks work through the same number of rows, and each row counts exactly once."""
-    shares = [evaluate._share([10 + i for i in range(rows)], rank, ranks) for rank in range(ranks)]
+    shares = [measure._share([10 + i for i in range(rows)], rank, ranks) for rank in range(ranks)]
     counted = [row for share in shares for row in share.rows[: share.counted]]
 
     assert sorted(counted) == list(range(rows))

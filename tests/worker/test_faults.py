@@ -15,9 +15,9 @@ NO_SPACE = Path("/proc")  # a file system without a free block
 
 
 @pytest.mark.parametrize(
-    ("error", "folder", "cause", "rank", "prepare"),
+    ("error", "folder", "cause", "rank", "stage"),
     [
-        (Stopped(), "/tmp", "stopped", 85, 6),
+        (Stopped(), "/tmp", "stopped", 85, 85),
         (OSError(errno.ENOSPC, "No space left on device"), "/tmp", "disk_full", 86, 6),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "/tmp", "disk_full", 86, 6),
         (RuntimeError(TORCH_WRITER), NO_SPACE, "disk_full", 86, 6),
@@ -41,11 +41,11 @@ NO_SPACE = Path("/proc")  # a file system without a free block
     ],
     ids=str,
 )
-def test_cause_and_exit_codes(error: BaseException, folder: str, cause: str, rank: int, prepare: int):
-    """86 may be tried again as it is, 93 would fail again; prepare tells data from environment."""
+def test_cause_and_exit_codes(error: BaseException, folder: str, cause: str, rank: int, stage: int):
+    """86 may be tried again as it is, 93 would fail again; a stage tells data from environment."""
     ending = ending_of(error, Path(folder))
 
-    assert (ending.cause, ending.rank_code, ending.prepare_code) == (cause, rank, prepare)
+    assert (ending.cause, ending.rank_code, ending.stage_code) == (cause, rank, stage)
 
 
 def test_a_full_disk_is_found_behind_the_error_it_caused():
@@ -66,5 +66,5 @@ def test_a_disk_that_may_not_be_written_is_a_fault_of_the_environment(tmp_path):
     """Not a bug of ours: no trace, the path, and what to do."""
     ending = ending_of(OSError(errno.EROFS, "Read-only file system", "/cache/locks"), tmp_path)
 
-    assert (ending.prepare_code, ending.error) == (4, "/cache/locks: read-only file system")
+    assert (ending.stage_code, ending.error) == (4, "/cache/locks: read-only file system")
     assert "LAUNCHER_CACHE" in str(ending.hint)

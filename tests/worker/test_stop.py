@@ -251,6 +251,7 @@ def test_answers_that_nobody_waits_for_any_more_end_at_the_next_token(tmp_path: 
     assert found == {"asked": 3, "texts": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slow_rank", "seconds"), [(1, 0.3), (0, 0.0)])
 def test_ranks_of_unequal_speed_ask_at_the_same_batches(slow_rank: int, seconds: float):
     """A question that one rank asks alone would never be answered; one before each batch would cost more than some batches."""
@@ -265,6 +266,7 @@ def test_ranks_of_unequal_speed_ask_at_the_same_batches(slow_rank: int, seconds:
     assert max(gaps) <= 3 if seconds else len(result.value) < 20  # 3 × 0.3 s is less than a second, 4 × 0.3 s more
 
 
+@pytest.mark.slow
 def test_the_run_leaves_before_its_time_is_up_and_goes_on_with_more(tmp_path: Path):
     """The time comes from outside, in the environment; it is no part of what is trained."""
     whole = trained.run_dir(tmp_path / "whole", tiny.plan(peft=DROPOUT, max_steps=40), ROWS)

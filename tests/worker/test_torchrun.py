@@ -29,6 +29,7 @@ time.sleep(3)  # saving
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_rank_is_asked_once_it_can_hear_and_has_the_time_to_save(tmp_path: Path, first: signal.Signals):
     """It is asked before it has a handler, and torchrun is asked again and again while it saves."""

@@ -138,6 +138,7 @@ def test_a_loss_that_jumps_is_told_with_the_rows_of_its_step(tmp_path: Path):
     assert all(row == "filler" or re.fullmatch(r"train \(.*/train\.jsonl:\d+\)", row) for row in warning["rows"])
 
 
+@pytest.mark.slow
 @pytest.mark.train
 def test_a_rank_that_keeps_the_others_waiting_is_told_once(tmp_path: Path):
     """0.12 s more per step than the other rank, in the first 50 steps and in the next."""

@@ -77,7 +77,8 @@ def _settings(job: Job) -> dict[str, Any]:
     plan = job.plan
     packages = ("transformers", "tokenizers", "trl", "datasets", "numpy", "pyarrow")
     model = {
-        name: asdict(plan.model)[name] for name in ("name", "tokenizer", "revision", "chat_template", "add_tokens")
+        name: asdict(plan.model)[name]
+        for name in ("name", "tokenizer", "revision", "tokenizer_revision", "chat_template", "add_tokens")
     }
     for local in ("model", "tokenizer"):
         if job.placed(local):  # known by its contents

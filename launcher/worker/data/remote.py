@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import DataError, EnvironmentFault, LauncherError
+from launcher.plan import hub_cache
 from launcher.plan.data_kinds import COLUMNAR, LISTED, kind
 from launcher.plan.types import SourcePlan
 from launcher.worker.data.raw import Carried, Chunk, Read, carried
@@ -123,7 +124,7 @@ def _package(url: str) -> str | None:
 
 
 def hub_chunks(source: SourcePlan) -> Iterator[Carried]:
-    """Rows of a hub dataset; with `max_rows` only what is needed is downloaded.
+    """Rows of a hub dataset, from the files that `launcher fetch` brought, else from the hub; with `max_rows` only what is needed.
 
     Raises:
         EnvironmentFault: it cannot be loaded.
@@ -132,20 +133,57 @@ def hub_chunks(source: SourcePlan) -> Iterator[Carried]:
 
     file = f"{source.path}[{source.split}] row "
     try:
-        rows = datasets.load_dataset(
-            source.path,
-            source.name,
-            split=source.split,
-            data_files=list(source.data_files) if source.data_files else None,
-            revision=source.revision,
-            streaming=source.max_rows is not None,
-        )
-        yield from carried(file, _hub_rows(rows))
+        yield from carried(file, _hub_rows(_fetched(source) or _asked(source)))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as fault:
         raise EnvironmentFault(
             f"dataset `{source.path}` (source `{source.label}`) cannot be loaded: {_line(fault)}",
-            hint="check the name and split, and that this machine has it cached or can reach the hub",
+            hint="check the name and split, and that this machine can reach the hub; "
+            "`launcher fetch RECIPE` brings it where there is a network",
         ) from fault
+
+
+def _asked(source: SourcePlan) -> Any:
+    from datasets import load_dataset
+
+    return load_dataset(
+        source.path,
+        source.name,
+        split=source.split,
+        data_files=list(source.data_files) if source.data_files else None,
+        revision=source.revision,
+        streaming=source.max_rows is not None,
+    )
+
+
+def _fetched(source: SourcePlan) -> Any | None:
+    """The same from the hub's cache; None where not all of it is there.
+
+    Without a network `datasets` by itself would look for what it has converted before, of whatever commit. The files are
+    named to it because those of other splits are not there; then it leaves the card's types to us.
+    """
+    from datasets import load_dataset_builder
+
+    folder = hub_cache.snapshot(hub_cache.hub_cache(), "dataset", source.path or "", source.revision or "")
+    files = {split: [str(folder / name) for name in names] for split, names in source.hub_files.items()}
+    if not files or not all(Path(file).is_file() for names in files.values() for file in names):
+        return None
+    builder = load_dataset_builder(str(folder), source.name, data_files=files)
+    if source.data_files is None:
+        builder.info.features = _stated_types(folder, builder.config.name)
+    if source.max_rows is not None:
+        return builder.as_streaming_dataset(split=source.split)
+    builder.download_and_prepare(
+        verification_mode="no_checks"
+    )  # the hashes are compared, and the card knows more splits
+    return builder.as_dataset(split=source.split)
+
+
+def _stated_types(folder: Path, configuration: str) -> Any:
+    """The columns' types by the dataset's card; None where it does not state them."""
+    from datasets.info import DatasetInfosDict
+
+    stated = DatasetInfosDict.from_directory(str(folder)).get(configuration)
+    return stated.features if stated else None
 
 
 def _hub_rows(rows: Any) -> Iterator[Read]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import DataError, EnvironmentFault
+from launcher.plan import hub_cache
 from launcher.text import did_you_mean
 from launcher.worker.job import Job
 
@@ -46,10 +47,11 @@ def _loaded(job: Job) -> Any:
 
     model = job.plan.model
     name, local = _source(job)
+    revision = None if local else _revision(job, name)
     try:
         return AutoTokenizer.from_pretrained(
-            name,
-            revision=model.revision if name == model.name and not local else None,
+            _fetched(name, revision) or name,
+            revision=revision,
             trust_remote_code=model.trust_remote_code,
             local_files_only=not local and not hub.reachable(),
         )
@@ -73,6 +75,20 @@ def _source(job: Job) -> tuple[str, bool]:
     if model.tokenizer is None and job.placed("tokenizer") is None:
         return job.placed("model") or str(model.name), job.placed("model") is not None
     return job.placed("tokenizer") or str(model.tokenizer), job.placed("tokenizer") is not None
+
+
+def _revision(job: Job, name: str) -> str | None:
+    model = job.plan.model
+    return model.revision if name == model.name else model.tokenizer_revision
+
+
+def _fetched(name: str, revision: str | None) -> str | None:
+    """The folder of a tokenizer at a commit in the hub's cache: read as a folder, no file is looked for that it never had."""
+    folder = hub_cache.snapshot(hub_cache.hub_cache(), "model", name, revision or "")
+    there = (
+        revision is not None and hub_cache.COMMIT.fullmatch(revision) and (folder / "tokenizer_config.json").exists()
+    )
+    return str(folder) if there else None
 
 
 def _where(job: Job) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from launcher.errors import DataError, EnvironmentFault
-from launcher.plan.model_facts import cached_file
+from launcher.plan.hub_cache import cached_file
 from launcher.plan.template import template_fault
 from launcher.text import quote
 from launcher.worker import hub

@@ -13,7 +13,7 @@ from trl import SFTConfig
 from launcher.errors import RunFailed
 from launcher.runs import checkpoints, events
 from launcher.runs.files import sync
-from launcher.worker import adapter, consolidate, evaluate, memory, resume, start, tracking, zero
+from launcher.worker import adapter, consolidate, evaluate, links, memory, resume, start, tracking, zero
 from launcher.worker.beats import beat
 from launcher.worker.boundary import Boundary, leave_if_asked
 from launcher.worker.callbacks import Events, StepClock
@@ -47,6 +47,7 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     )
     check_world(job, args)
     zero.get_ready(job)
+    links.check(job, args, rank)
     leave_if_asked(job, args, stop)
     beat("load")
     set_seed(args.seed)

@@ -242,7 +242,7 @@ def test_a_model_that_cannot_be_fetched_is_told_in_seconds(tmp_path, endpoint):
     done = subprocess.run(
         [sys.executable, "-c", OFFLINE, str(run.root)], env=env, capture_output=True, text=True, check=True
     )
-    fetch = "`hf download me/mine` on a machine with network fills the cache; a local folder works too"
+    fetch = "`launcher fetch RECIPE` on a machine with network brings it; a local folder works too"
     *lines, took = done.stdout.splitlines()
     assert lines == [
         f"4|{kind} `me/mine` is not on this machine, and {endpoint} does not answer|{fetch}"
