@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Files of tests run beside one another, each on one core; a file's own tests stay together, for what they share.
+BESIDE ?= -n auto --maxprocesses 4 --dist loadfile
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow test-sharding test-slurm check golden bench gpu faults clean
+.PHONY: demo test test-slow test-sharding test-slurm check golden bench predictor gpu faults clean
 
 demo: $(VENV)/.train ## Train a tiny model end to end and show that it learned (QLORA=1: through 4-bit)
 	$(BIN)/python recipes/demo/run.py $(if $(QLORA),--qlora)
 
 test: $(VENV)/.dev ## Pass the tests (as root on Debian and Ubuntu it installs SLURM for those that need it; elsewhere they are skipped)
 	@$(BIN)/python -m tests.slurm.install || true
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs $(BESIDE) $(ARGS)
 
 test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: whole runs by the command line, real disks, hangs, the demo, the wheel
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
@@ -34,6 +36,8 @@ golden: $(VENV)/.dev ## Rewrite golden files and generated pages; read the diff
 	$(BIN)/python -m launcher.worker.training_templates
 	$(BIN)/python -m launcher.recipe.reference
 	$(BIN)/python -m launcher.cluster.reference
+	$(BIN)/python -m tests.plan.fits
+	$(BIN)/python -m tests.plan.screens
 	LAUNCHER_GOLDEN=1 $(BIN)/python -m pytest tests/recipe tests/plan tests/render tests/cli tests/corpus
 
 bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
@@ -45,7 +49,11 @@ bench: $(VENV)/.dev ## Measure; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.saving
 	$(BIN)/python -m benchmarks.sharded_memory
 	$(BIN)/python -m benchmarks.merge
+	$(MAKE) predictor
 	$(if $(LAUNCHER_DATA),$(BIN)/python -m benchmarks.prepare --data $(LAUNCHER_DATA))
+
+predictor: $(VENV)/.dev ## Measure the memory of real trainings (about 15 minutes; what is measured already is kept) and write docs/PREDICTOR.md; ONLY=fsdp2
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.predictor $(if $(ONLY),--only "$(ONLY)")
 
 gpu: $(VENV)/.dev ## Test and measure on one GPU (docs/gpu-suite.md); SUITE=ladder,memory DEADLINE=540
 	$(BIN)/python -m pytest tests/gpu $(ARGS)

@@ -60,7 +60,7 @@ def test_plan_loads_nothing_heavy(recipe, record_property):
     """A plan is made on a login node, where torch is slow to load or not installed."""
     code, modules, cpu_s = loaded("plan", recipe, "--on", "RTX4090x1")
     record_property("cpu_s", round(cpu_s, 3))
-    assert code in (0, 2, 4)
+    assert code in (0, 2, 3, 4)
     assert "launcher" in modules
     assert not modules & (FAMILY | HEAVY)
 

@@ -166,7 +166,7 @@ def _speed(
 
 
 def _memory(setup: Setup, scale: Scale) -> dict[str, Any]:
-    expected, seen = expected_memory_gib(setup), machine.peaks()
+    expected, seen = expected_memory_gib(setup, smoke=scale.smoke), machine.peaks()
     if scale.smoke:
         seen = dict.fromkeys(seen)
     peak = seen["peak_allocated_gib"]

@@ -13,17 +13,35 @@ from launcher.errors import UsageError
 from launcher.text import did_you_mean
 
 _FILE = Path(__file__).with_name("gpus.yaml")
-_NOISE = re.compile(r"nvidia|geforce|[^a-z0-9]")
+_NOISE = re.compile(r"nvidia|geforce|tesla|[^a-z0-9]")
 
 
 @dataclass(frozen=True)
 class GpuRow:
-    """One kind of GPU. `memory_mib` is the total that nvidia-smi prints, `capability` NVIDIA's compute capability."""
+    """One kind of GPU. `memory_mib` is the total that nvidia-smi prints, `capability` NVIDIA's compute capability.
+
+    Rates are peaks without sparsity, in TFLOP/s; bandwidths in GB/s (1e9).
+    """
 
     name: str
     memory_mib: int
     capability: float
     source: str
+    tflops_16bit: float
+    """bfloat16 (float16 where that is not multiplied) on tensor cores, summed in float32."""
+    tflops_fp32: float
+    """float32 outside the tensor cores: torch's default."""
+    memory_gb_s: float
+    host_gb_s: float
+    """To host memory, one direction."""
+    power_w: int
+    """The board's limit."""
+    tflops_tf32: float | None = None
+    """float32 on tensor cores in TF32, where they have it."""
+    nvlink_gb_s: float | None = None
+    """Between two GPUs of a node, one direction; None: over the host."""
+    nvlink_pairs: bool = False
+    """NVLink is a bridge that joins two to four cards, and may be absent."""
     aliases: tuple[str, ...] = ()
 
     @property
@@ -45,7 +63,7 @@ def gpus() -> tuple[GpuRow, ...]:
 
 
 def is_gpu(name: str) -> bool:
-    """Whether the catalog knows this name (case, blanks, dashes and `NVIDIA` do not matter)."""
+    """Whether the catalog knows this name (case, blanks, dashes and maker do not matter)."""
     return _key(name) in _index()
 
 

@@ -21,7 +21,7 @@ from launcher.executors.slurm.array import Array, Wanted
 from launcher.plan.codec import loads
 from launcher.plan.types import Plan
 from launcher.recipe import variants
-from launcher.runs import names
+from launcher.runs import choice, names
 from launcher.runs.paths import RunDir
 from launcher.text import counted
 
@@ -44,6 +44,9 @@ def run(args: Namespace, cluster: Cluster) -> Exit:
     for element in planned:
         choosing.refuse_missing(element.planned, site)
     runs = home(args, cluster)
+    for element in planned:
+        identity = element.planned.plan.identity
+        choosing.refuse_unfit(args, element.planned, choice.choose(runs, element.name, identity).run_dir)
     choosing.settle(runs, *(each.name for each in planned))
     picked = [replace(pick.by_recipe(runs, each.planned), loaded=each.loaded) for each in planned]
     _told(picked)

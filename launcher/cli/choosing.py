@@ -16,14 +16,15 @@ from launcher.errors import EnvironmentFault, Exit, LauncherError, RecipeErrors,
 from launcher.executors import local, packages, pick, prepared
 from launcher.executors.pick import Pick
 from launcher.plan.make import Planned
-from launcher.runs import names, submissions
+from launcher.runs import choice, lock, names, state, submissions
 from launcher.runs.files import read_json
+from launcher.runs.paths import RunDir
 
 
 def go(args: Namespace, cluster: Cluster, action: Callable[[Pick], Exit], *, trains: bool = False) -> Exit:
     """Choose the run, say which and why, and do `action` with it; again when another launcher takes it in between."""
     for _ in itertools.count():
-        picked = _by_recipe(args, cluster) if is_recipe(args) else _by_run(args, cluster, trains=trains)
+        picked = _by_recipe(args, cluster, trains=trains) if is_recipe(args) else _by_run(args, cluster, trains=trains)
         output.picked(picked)
         with contextlib.suppress(local.Superseded):
             return action(picked)
@@ -47,7 +48,7 @@ def is_recipe(args: Namespace) -> bool:
     return continued or named_so or Path(args.recipe.replace("\0", "")).is_file()
 
 
-def _by_recipe(args: Namespace, cluster: Cluster) -> Pick:
+def _by_recipe(args: Namespace, cluster: Cluster, *, trains: bool) -> Pick:
     from launcher.plan.facts import gather
     from launcher.plan.make import make_plan
     from launcher.recipe.load import load_recipe
@@ -74,6 +75,8 @@ def _by_recipe(args: Namespace, cluster: Cluster) -> Pick:
             settle(existing.root.parent, existing.name)
     if existing and submissions.alive(existing):  # its job would run by another plan than it was submitted for
         return Pick("running", existing)
+    if trains:
+        refuse_unfit(args, planned, existing or choice.choose(runs, planned.plan.name, planned.plan.identity).run_dir)
     if existing:
         return replace(pick.by_continue(existing, planned, allowed=allowed), loaded=loaded)
     return replace(pick.by_recipe(runs, planned), loaded=loaded)
@@ -88,6 +91,22 @@ def _by_run(args: Namespace, cluster: Cluster, *, trains: bool) -> Pick:
         if submissions.alive(found):
             return Pick("running", found)
     return pick.by_run(found, cluster, args.set, trains=trains)
+
+
+def refuse_unfit(args: Namespace, planned: Planned, run_dir: RunDir) -> None:
+    """What is predicted not to fit is not started; a run that has trained on this hardware, or is at it, has shown that it does.
+
+    Raises:
+        FitError: with the changes that make it fit.
+    """
+    from launcher.plan import fit
+
+    plan, fault = planned.plan, fit.refusal(planned.plan)
+    if fault is None or args.anyway or lock.held(run_dir) or submissions.alive(run_dir):
+        return
+    before = read_json(run_dir.plan) or {}
+    if not (before.get("hardware") == plan.hardware and state.trained(run_dir)):
+        raise fault
 
 
 def settle(runs: Path, *named: str) -> None:

@@ -12,6 +12,7 @@ from launcher.runs import attempts, events, grace, state, submissions
 from launcher.runs.attempts import Attempt
 from launcher.runs.goodput import Goodput, measure
 from launcher.runs.grace import Shortfall
+from launcher.runs.measures import Measures, measures
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 from launcher.runs.state import State
@@ -34,6 +35,8 @@ class Look:
     """Its jobs; None for a run that was never submitted."""
     shortfall: Shortfall | None = None
     """The newest attempt that had too little time to save, where one had."""
+    measures: Measures | None = None
+    """What its steps take; None before the first."""
 
     @property
     def where(self) -> str:
@@ -80,4 +83,4 @@ def _look(run_dir: RunDir, slurm: Standing | None = None) -> Look:
     said = events.read(run_dir.events)
     stands = slurm.state if slurm else state.derive(run_dir)
     short = next(reversed(grace.shortfalls(said, tried, over=stands.name != "running")), None)
-    return Look(run_dir, stands, progress(said), tried, time.time(), measure(said, tried), slurm, short)
+    return Look(run_dir, stands, progress(said), tried, time.time(), measure(said, tried), slurm, short, measures(said))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,29 @@ _OF_THE_SCHEDULE = (
     "training.warmup",
 )
 """Keys that decide the rate of a step, most of them through the number of steps."""
+
+
+_COLOURS = {"FITS ": "1;32", "TIGHT ": "1;33", "DOES NOT FIT ": "1;31", "WARN ": "33"}
+"""How a line begins → the terminal's code for the colour of that beginning."""
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where the output goes to a file or a program, which break no lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def coloured(text: str) -> str:
+    """A plan with its verdict and its warnings in colour on a terminal; anywhere else, and with NO_COLOR, as it is."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return "\n".join(_marked(line) for line in text.split("\n"))
+
+
+def _marked(line: str) -> str:
+    for start, colour in _COLOURS.items():
+        if line.startswith(start):
+            return f"\x1b[{colour}m{start}\x1b[0m{line[len(start) :]}"
+    return line
 
 
 def error(fault: LauncherError) -> None:

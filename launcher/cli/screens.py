@@ -13,7 +13,9 @@ from typing import Any
 from launcher import text
 from launcher.cli import queue_text
 from launcher.cli.look import Look
-from launcher.render import evaltable, goodput_text
+from launcher.render import evaltable, goodput_text, speed_text
+from launcher.render.report_facts import plan_of
+from launcher.render.speed_text import Compared
 from launcher.runs import checkpoints, names
 from launcher.runs.attempts import Attempt
 from launcher.runs.paths import RunDir
@@ -47,6 +49,7 @@ def run_screen(each: Look) -> str:
         "slurm": queue_text.away(slurm.away) if slurm and slurm.away else None,
         "jobs": queue_text.jobs(slurm, each.now) if slurm and slurm.jobs else None,
         "speed": _speed(each),
+        "spill": each.measures.spill if each.measures else None,
         "loss": _loss(each),
         "safe": _safe(each),
         "goodput": goodput_text.line(each.goodput),
@@ -79,6 +82,8 @@ def as_json(each: Look) -> dict[str, Any]:
         "memory_gib": seen.memory_gib,
         "seconds_per_step": seen.seconds_per_step,
         "seconds_left": each.seconds_left,
+        "measured": each.measures.as_json() if each.measures else None,
+        "predicted": speed_text.as_json(plan_of(each.run_dir)),
         "eval_loss": {name: {"first": seen.first_eval[name], "last": last} for name, last in seen.last_eval.items()},
         "checkpoint_step": seen.saved_step,
         "steps_at_risk": seen.at_risk,
@@ -220,15 +225,9 @@ def _bar(share: float, width: int = 20) -> str:
 
 
 def _speed(each: Look) -> str:
-    seen, left = each.seen, each.seconds_left
-    pace = seen.seconds_per_step
-    parts = [
-        seen.tokens_per_s is not None and f"{text.count(round(seen.tokens_per_s))} tok/s",
-        pace is not None and f"{pace:.3g} s/step",
-        left is not None and f"{text.duration(left)} left",
-        seen.memory_gib is not None and f"peak {seen.memory_gib:.1f} GiB",
-    ]
-    return " · ".join(part for part in parts if part)
+    if each.measures is None:
+        return f"{text.duration(each.seconds_left)} left" if each.seconds_left is not None else ""
+    return Compared(each.measures, plan_of(each.run_dir)).line(each.seconds_left)
 
 
 def _loss(each: Look) -> str:

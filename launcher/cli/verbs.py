@@ -105,6 +105,15 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     _hardware(parser)
     _runs(parser)
     parser.add_argument("--full", action="store_true", help="also print the whole resolved recipe")
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="count the memory of a step on small copies of the model, beside the formula (seconds; needs torch)",
+    )
+    parser.add_argument(
+        "--advise", action="store_true", help="on which GPUs, how many and with which strategy it would fit"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write the plan as a page, with drawings of memory and time")
     _json(parser)
 
 
@@ -144,6 +153,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     _hardware(parser)
     parser.set_defaults(cluster=None)  # a run goes on where it was submitted, unless a place is named
     _runs(parser)
+    parser.add_argument("--anyway", action="store_true", help="start although the plan is predicted not to fit")
     parser.add_argument("--detach", action="store_true", help="return at once; the run goes on in the background")
     parser.add_argument(
         "--continue", dest="continue_run", metavar="RUN", help="continue RUN although the recipe has changed"
@@ -230,6 +240,15 @@ def _report(parser: argparse.ArgumentParser) -> None:
     _runs(parser)
 
 
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "named", metavar="RUN", nargs="*", help="runs to learn from (default: all finished ones on this machine's GPU)"
+    )
+    _runs(parser)
+    parser.add_argument("--show", action="store_true", help="show what is learned about this machine; learns nothing")
+    _json(parser)
+
+
 VERBS: tuple[Verb, ...] = (
     Verb("validate", "check a recipe: every error at once, with file, line and fix", _validate),
     Verb("explain", "say what a recipe key does, its values and its default", _explain),
@@ -245,4 +264,5 @@ VERBS: tuple[Verb, ...] = (
     Verb("stop", "save at the next step and leave", _stop),
     Verb("export", "merge a finished run's adapter into its base: a plain model in RUN/merged", _export),
     Verb("report", "write report.html of a run", _report),
+    Verb("calibrate", "teach later plans what finished runs took: memory and speed of this GPU", _calibrate),
 )

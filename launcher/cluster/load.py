@@ -13,7 +13,7 @@ _LOCAL = "local"
 
 
 def load_cluster(name: str, *, gpus: str | None = None, on: str | None = None, account: str | None = None) -> Cluster:
-    """The hardware to plan for: this machine (`local`), hardware that is only named, or a site with a profile.
+    """The hardware to plan for, with what runs on it have taught: this machine (`local`), hardware that is only named, or a site with a profile.
 
     Args:
         name: `local` (inside a SLURM job, its nodes), or a profile's name, with a queue of it after a colon: `alpha`, `alpha:preempt`.
@@ -23,8 +23,15 @@ def load_cluster(name: str, *, gpus: str | None = None, on: str | None = None, a
 
     Raises:
         UsageError: the name, a queue, a GPU or a combination does not exist.
-        RecipeErrors: the faults of the profile, with their places.
+        RecipeErrors: the faults of the profile, or of what was learned, with their places.
     """
+    found = _found(name, gpus=gpus, on=on, account=account)
+    from launcher.cluster import calibrations
+
+    return calibrations.attached(found)
+
+
+def _found(name: str, *, gpus: str | None, on: str | None, account: str | None) -> Cluster:
     if name != _LOCAL:
         from launcher.cluster import site
 

@@ -14,6 +14,7 @@ from launcher.errors import UsageError
 _QUERY = "index,uuid,name,memory.total,memory.free,compute_cap"
 _TIMEOUT_S = 15
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_MEMORY_LIMIT, _MEMORY_USED = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 _WSL_NVIDIA_SMI = "/usr/lib/wsl/lib/nvidia-smi"
 _SITE_PATHS = {
     "data": "LAUNCHER_DATA",
@@ -72,6 +73,7 @@ def detect(gpus: str | None = None) -> Cluster:
         gpus_per_node=len(devices),
         cpus_per_node=usable_cpus(len(os.sched_getaffinity(0)), _CPU_QUOTA),
         memory_gib=memory_gib(),
+        free_memory_gib=free_memory_gib(),
         wsl="microsoft" in Path("/proc/version").read_text(encoding="utf-8").lower(),
         paths=paths(os.environ),
         visible=visible,
@@ -151,7 +153,22 @@ def nvidia_smi_query() -> list[str]:
 
 def memory_gib() -> float:
     """Memory of this machine in GiB."""
-    return _memory_gib(Path("/proc/meminfo").read_text(encoding="ascii"))
+    return _gib(Path("/proc/meminfo").read_text(encoding="ascii"), "MemTotal")
+
+
+def free_memory_gib() -> float:
+    """Memory that processes can still take, in GiB: what the kernel calls available, or less where a container's limit says so."""
+    free_gib = _gib(Path("/proc/meminfo").read_text(encoding="ascii"), "MemAvailable")
+    return min(free_gib, left_gib(_MEMORY_LIMIT, _MEMORY_USED, free_gib))
+
+
+def left_gib(limit: Path, used: Path, without: float) -> float:
+    """GiB up to a container's limit; `without` where there is none."""
+    try:
+        allowed, taken = limit.read_text(encoding="ascii").strip(), used.read_text(encoding="ascii").strip()
+        return without if allowed == "max" else max(0.0, round((int(allowed) - int(taken)) / 2**30, 1))
+    except (OSError, ValueError):
+        return without
 
 
 def _nvidia_smi() -> str | None:
@@ -187,6 +204,6 @@ def _mixed(devices: Sequence[Device]) -> tuple[str, ...]:
     return (f"unlike GPUs ({', '.join(names)}): the plan follows the one with the least free memory",)
 
 
-def _memory_gib(meminfo: str) -> float:
-    total_kib = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return round(int(total_kib[1]) / 2**20, 1) if total_kib else 0.0
+def _gib(meminfo: str, name: str) -> float:
+    size_kib = re.search(rf"^{name}:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return round(int(size_kib[1]) / 2**20, 1) if size_kib else 0.0

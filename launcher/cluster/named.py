@@ -7,7 +7,7 @@ import re
 
 from launcher.catalog.gpus import gpu, is_gpu
 from launcher.cluster import local
-from launcher.cluster.schema import Cluster, Gpu
+from launcher.cluster.schema import Cluster, Gpu, usable_gib
 from launcher.errors import UsageError
 
 _COUNTED = re.compile(r"(?P<name>.+?)\s*[x×]\s*(?P<count>\d{1,4})", re.IGNORECASE)
@@ -36,14 +36,14 @@ def load(on: str) -> Cluster:
 
 
 def whole_gpu(name: str) -> Gpu:
-    """A GPU of the catalogue, all of its memory free.
+    """A GPU of the catalogue that nothing else uses.
 
     Raises:
         UsageError: the catalogue has no such GPU.
     """
     row = gpu(name)
     memory_gib = round(row.memory_gib, 1)
-    return Gpu(row.name, memory_gib, memory_gib, bf16=row.bf16, capability=row.capability)
+    return Gpu(row.name, memory_gib, usable_gib(row.memory_gib), bf16=row.bf16, capability=row.capability)
 
 
 def _split(on: str) -> tuple[str, int]:

@@ -6,6 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from launcher.cluster.profile import Profile, Queue
 from launcher.errors import Place, RecipeError
+from launcher.predict.calibration import Calibration
+
+_DRIVER_GIB, _DRIVER_PART = 0.25, 0.01
+"""What a driver keeps of a GPU that nobody uses: a quarter of a GiB and one part in a hundred. Against the capacity that torch
+names in public out-of-memory reports it is a little too much: 0.50 for 0.31–0.38 (RTX 4090), 0.65 for 0.41–0.50 (A100-40GB),
+1.05 for 0.75 (A100-80GB), 0.40 for 0.25 (T4)."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,16 @@ class Gpu:
     bf16: bool = True
     capability: float | None = None
     """NVIDIA's compute capability; None where it is not known."""
+
+    @property
+    def idle_gib(self) -> float:
+        """What a job can take where nothing else runs."""
+        return usable_gib(self.memory_gib)
+
+
+def usable_gib(memory_gib: float) -> float:
+    """Of a GPU's total, what a job can take: without what the driver keeps."""
+    return round(memory_gib * (1 - _DRIVER_PART) - _DRIVER_GIB, 1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,8 @@ class Cluster:
     """False for hardware that was only named (`--on`): it can be planned for, not run on."""
     visible: str | None = None
     """Value for CUDA_VISIBLE_DEVICES when `--gpus` chose among the GPUs; None leaves it as it is."""
+    free_memory_gib: float | None = None
+    """Of a node's memory, what is free now; None where nobody looked."""
     notes: tuple[str, ...] = ()
     """What was odd when the hardware was looked at; the plan repeats it as warnings."""
 
@@ -45,6 +63,8 @@ class Cluster:
     """The SLURM site and queue it belongs to; None for this machine and for hardware that is only named."""
     inside: bool = False
     """It is the allocation that this process runs in."""
+    calibration: Calibration | None = None
+    """What runs on its GPU (or, without one, on this machine's processor) have taught; None where nothing was learned."""
 
 
 @dataclass(frozen=True)

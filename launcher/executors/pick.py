@@ -154,7 +154,8 @@ def _update(run_dir: RunDir, planned: Planned, *, allowed: Sequence[Change] = ()
             if any(key == DATA_FILES for key, _, _ in allowed):
                 run_dir.data_facts.unlink(missing_ok=True)
             _settle(run_dir, planned.placement)
-            folder.update(run_dir, resplit.kept(planned, _known(run_dir)))
+            known = _known(run_dir)
+            folder.update(run_dir, resplit.kept(planned, known) if known.split else resplit.steady(planned, run_dir))
             if allowed:
                 step = max((step for step, _ in checkpoints.folders(run_dir)), default=0)
                 record.write(run_dir, record.allow(_known(run_dir), planned.plan.identity, allowed, step=step))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.errors import UsageError
+from launcher.errors import EnvironmentFault, UsageError
 from launcher.executors import folder, prepared
-from launcher.plan import split
+from launcher.plan import codec, split
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
-from launcher.runs import events, record
-from launcher.runs.attempts import AskedBy
+from launcher.runs import checkpoints, events, record
 from launcher.runs.paths import RunDir
-from launcher.runs.record import Record, Split
+from launcher.runs.record import Record, Split, SplitBy
 
 
 def asked(sets: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
@@ -32,7 +31,7 @@ def asked(sets: Sequence[str]) -> tuple[int | None, tuple[str, ...]]:
     return rows, tuple(each for each in sets if not each.startswith(f"{split.ROWS}="))
 
 
-def apply(run_dir: RunDir, plan: Plan, rows: int, asked_by: AskedBy) -> Plan:
+def apply(run_dir: RunDir, plan: Plan, rows: int, asked_by: SplitBy) -> Plan:
     """Have the run go on with so many rows per device: by a new plan, `run.json` and an event.
 
     Only the holder of the run's lock may call it.
@@ -68,6 +67,22 @@ def kept(planned: Planned, known: Record) -> Planned:
     return replace(planned, plan=split.with_rows(planned.plan, noted.now, reason))
 
 
+def steady(planned: Planned, run_dir: RunDir) -> Planned:
+    """A new plan with as many rows per device as the run had, where the recipe leaves them open: what is free today decides nothing about what is trained already."""
+    if not checkpoints.folders(run_dir):
+        return planned
+    try:
+        before = codec.loads(run_dir.plan.read_text(encoding="utf-8"))
+    except (OSError, EnvironmentFault):
+        return planned  # it is made whole again
+    rows, batch = before.batch.per_device, planned.plan.batch
+    left_open = any(each.key == split.ROWS for each in planned.plan.decisions)
+    same = (batch.global_size, batch.world_size) == (before.batch.global_size, before.batch.world_size)
+    if not left_open or not same or rows == batch.per_device:
+        return planned
+    return replace(planned, plan=split.with_rows(planned.plan, rows, "as this run began"))
+
+
 def may_shrink(plan: Plan, known: Record) -> int | None:
     """Rows per device that `on_oom: halve` goes on with; None when it is not wanted, was done, or nothing is smaller."""
     done = known.split is not None and known.split.asked_by == "policy" and known.split.now == plan.batch.per_device
@@ -82,8 +97,8 @@ def told(plan: Plan, known: Record) -> str | None:
     return f"{split.at_a_time(plan.batch)}, not the recipe's {known.split.recipe} at a time ({reason})"
 
 
-def _reason(recipe: int, rows: int, asked_by: AskedBy) -> str:
-    by = "`training.on_oom: halve`" if asked_by == "policy" else "`--set` on this run"
+def _reason(recipe: int, rows: int, asked_by: SplitBy) -> str:
+    by = {"person": "`--set` on this run", "policy": "`training.on_oom: halve`", "probe": "`launch.probe`"}[asked_by]
     if rows == recipe:
         return f"{by}: as the recipe has it"
     return f"{by}: with {recipe} this run ran out of memory" if rows < recipe else f"{by}, instead of {recipe}"

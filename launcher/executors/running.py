@@ -134,6 +134,7 @@ class Running:
             raise
         except LauncherError as error:
             return outcome.of_error(error)
+        self.plan = attempted.plan  # a try before the training may have split the batch anew
         if ended.cause == "finished" and not set(state.left(self.run_dir)) - attempted.done:
             self._report()
             write_text(self.run_dir.done, "")

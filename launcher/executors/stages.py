@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from launcher.errors import LeftAtOnce
-from launcher.executors import outcome, prepared
+from launcher.executors import outcome, prepared, probe
 from launcher.executors.host import Here, Host
 from launcher.executors.interrupts import Interrupts
 from launcher.executors.outcome import Ended
@@ -165,8 +165,17 @@ class Stages:
         self._relay_events()
         return outcome.of_stage(self.run_dir, self.attempt.number, code, job.stage)
 
+    def elsewhere(self, run_dir: RunDir, view: View) -> Stages:
+        """The training of another directory, as an attempt of its own, on this host."""
+        return Stages(
+            run_dir, codec.loads(run_dir.plan.read_text(encoding="utf-8")), self.record, attempts.begin(run_dir), view,
+            self.interrupts, wanted=("train",), began=self.began, host=self.host,
+        )  # fmt: skip
+
     def _train(self, job: Job) -> Ended:
         prepared.check_placement(self.run_dir, data=False)
+        if probe.is_due(self) and (tried := probe.settle(self)).cause != "finished":
+            return tried
         ranks = job.processes * job.nodes
         with self._child(job) as child:
             code = self._watch(child, ranks)

@@ -9,10 +9,16 @@ from launcher.recipe.load import LoadedRecipe
 _GLOBAL = "training.global_batch_size"
 _PER_DEVICE = "training.per_device_train_batch_size"
 _ACCUMULATION = "training.gradient_accumulation_steps"
+_SMALLEST = Decision(_PER_DEVICE, 1, "the smallest: one row always needs least")
 
 
-def batch(loaded: LoadedRecipe, world_size: int) -> tuple[Batch, tuple[Decision, ...]]:
+def batch(loaded: LoadedRecipe, world_size: int, picked: Decision | None = None) -> tuple[Batch, tuple[Decision, ...]]:
     """The batch, and what was decided about it.
+
+    Args:
+        loaded: the recipe.
+        world_size: ranks.
+        picked: rows at a time, where they were chosen by prediction.
 
     Raises:
         RecipeError: the sizes do not divide; the hint names the nearest that do.
@@ -29,8 +35,9 @@ def batch(loaded: LoadedRecipe, world_size: int) -> tuple[Batch, tuple[Decision,
         raise _uneven(loaded, size, unit, world_size)
     if accumulation != "auto":
         return _with_accumulation(size, per_device, accumulation, world_size)
-    rows = 1 if per_device == "auto" else per_device
-    return _with_rows(size, rows, size // unit, world_size, chosen=per_device == "auto")
+    if per_device == "auto":
+        return _with_rows(size, picked or _SMALLEST, world_size)
+    return Batch(size, per_device, size // unit, world_size), (_accumulation(size, per_device, world_size),)
 
 
 def nearest_multiples(size: int, unit: int) -> tuple[int, ...]:
@@ -49,13 +56,14 @@ def _with_accumulation(
     return Batch(size, rows, accumulation, world_size), (Decision(_PER_DEVICE, rows, reason),)
 
 
-def _with_rows(
-    size: int, rows: int, accumulation: int, world_size: int, *, chosen: bool
-) -> tuple[Batch, tuple[Decision, ...]]:
-    smallest = Decision(_PER_DEVICE, rows, "the smallest: memory is not predicted yet, and one row always needs least")
+def _with_rows(size: int, chosen: Decision, world_size: int) -> tuple[Batch, tuple[Decision, ...]]:
+    rest = _accumulation(size, chosen.value, world_size)
+    return Batch(size, chosen.value, rest.value, world_size), (chosen, rest)
+
+
+def _accumulation(size: int, rows: int, world_size: int) -> Decision:
     reason = f"global batch {size} / ({rows} per device × {_ranks(world_size)})"
-    rest = Decision(_ACCUMULATION, accumulation, reason)
-    return Batch(size, rows, accumulation, world_size), (smallest, rest) if chosen else (rest,)
+    return Decision(_ACCUMULATION, size // (rows * world_size), reason)
 
 
 def _uneven(loaded: LoadedRecipe, size: int, unit: int, world_size: int) -> RecipeError:

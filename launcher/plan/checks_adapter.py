@@ -32,6 +32,7 @@ def faults(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Iterator[Rec
     if peft is not None:
         yield from _start(loaded, peft, layers)
         yield from _new_rows(loaded, peft, facts.model)
+        yield from _experts(loaded, peft, facts.model)
     method = method_of(loaded.recipe, facts)
     if method in ("qlora", "int8"):
         yield from _quantized_start(loaded, facts)
@@ -101,6 +102,17 @@ def _new_rows(loaded: LoadedRecipe, peft: Peft, model: ModelFacts) -> Iterator[R
         hint = f"write `modules_to_save: [{', '.join(_ENDS)}]`"
         message = "the output head has a bias, which peft leaves out when it trains single rows"
         yield loaded.error(message, key="model.add_tokens", hint=hint)
+
+
+def _experts(loaded: LoadedRecipe, peft: Peft, model: ModelFacts) -> Iterator[RecipeError]:
+    """Experts that lie in one tensor: `all-linear` adapts them, peft's wrapper of a tensor has neither of these."""
+    if peft.target_modules != "all-linear" or model.sizes is None or not model.sizes.expert_tensors:
+        return
+    for key, value in (("lora_dropout", peft.lora_dropout), ("use_dora", peft.use_dora)):
+        if value:
+            hint = f"leave `{key}` out, or adapt attention alone: `target_modules: [q_proj, k_proj, v_proj, o_proj]`"
+            message = "`all-linear` adapts the experts too, whose tensors peft adapts without it"
+            yield loaded.error(message, key=f"peft.{key}", hint=hint)
 
 
 def _quantized_start(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:

@@ -10,7 +10,7 @@ from launcher.errors import RecipeError
 from launcher.plan.facts import Facts
 from launcher.plan.layers import Layers, adapter_differences
 from launcher.plan.model_facts import ModelFacts
-from launcher.plan.model_files import read_adapter, shapes_of_config
+from launcher.plan.model_files import read_adapter
 from launcher.plan.template import template_fault
 from launcher.recipe.load import LoadedRecipe
 from launcher.recipe.model import Model
@@ -43,18 +43,20 @@ def _files(loaded: LoadedRecipe, model: ModelFacts) -> Iterator[RecipeError]:
         return
     for fault in model.weights.faults:
         yield loaded.error(fault.message, key=_NAME, hint=fault.hint)
-    if model.weights.faults or model.quantized or not Layers(model.tensors).plain:
+    sizes = model.sizes
+    if model.weights.faults or model.quantized or sizes is None or sizes.renamed or not Layers(model.tensors).plain:
         return
-    asked = {name: shape for name, shape in shapes_of_config(model.config).items() if name != "lm_head.weight"}
+    asked = {name: shape for name, shape in sizes.tensors.items() if name != "lm_head.weight"}
     missing = [name for name in asked if name not in model.tensors]
     other = [name for name, shape in asked.items() if model.tensors.get(name, shape) != shape]
+    where = model.path or loaded.recipe.model.model_name_or_path
     hint = "config.json and weights do not belong together: copy the folder again"
     if missing:
-        message = f"{model.path} lacks {len(missing)} of the weights its config.json asks for, first `{missing[0]}`"
+        message = f"{where} lacks {len(missing)} of the weights its config.json asks for, first `{missing[0]}`"
         yield loaded.error(message, key=_NAME, hint=hint)
     if other:
         name = other[0]
-        message = f"{model.path}: `{name}` is {_by(model.tensors[name])}, by its config.json {_by(asked[name])}"
+        message = f"{where}: `{name}` is {_by(model.tensors[name])}, by its config.json {_by(asked[name])}"
         yield loaded.error(message, key=_NAME, hint=hint)
 
 
@@ -155,7 +157,7 @@ def _stretched(recipe: Model, model: ModelFacts) -> float | None:
 
 def _own_code(loaded: LoadedRecipe, model: ModelFacts) -> Iterator[str]:
     """Such a model is refused only when transformers does not know its type, which a plan cannot ask."""
-    known = bool(shapes_of_config(model.config))
+    known = model.sizes is not None and model.sizes.exact
     if model.config.get("auto_map") and not known and not loaded.recipe.model.trust_remote_code:
         kind = quote(str(model.architecture))
         yield (

@@ -48,7 +48,7 @@ def _cell(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Iterator[Reci
     name = facts.preset.strategy
     if name == "fsdp2" and sharding.dp_shard_size is not None:
         name = "fsdp2 hybrid"
-    offload = sharding.offload if sharding.offload != "none" else facts.preset.offload
+    offload = facts.preset.offload if sharding.offload in ("auto", "none") else sharding.offload
     found = compatibility.row(Cell(name, offload, method_of(loaded.recipe, facts)))
     if found is None or (found.verdict == "needs GPU" and cluster.gpu is not None):
         return
@@ -119,7 +119,7 @@ def _used(loaded: LoadedRecipe, facts: Facts) -> Iterator[str]:
 
 def _contradiction(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
     written, named = loaded.recipe.sharding.offload, facts.preset.offload
-    if named not in ("none", written) and loaded.place("sharding.offload") is not None:
+    if written != "auto" and named not in ("none", written) and loaded.place("sharding.offload") is not None:
         message = f"{quote(written)}, and the preset moves `{named}`"
         yield loaded.error(message, key="sharding.offload", hint=f"leave it out, or write `offload: {named}`")
 

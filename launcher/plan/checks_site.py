@@ -12,7 +12,11 @@ from launcher.text import quote
 
 
 def faults(loaded: LoadedRecipe, cluster: Cluster) -> Iterator[RecipeError]:
-    """What a job of this queue could not do."""
+    """What a job of this queue, or several machines, could not do."""
+    where = f"jobs on `{cluster.site.label}`" if cluster.site else "several machines"
+    if loaded.recipe.launch.probe and (cluster.site or (loaded.recipe.launch.nodes or 1) > 1):
+        hint = "leave it out; `training: {on_oom: halve}` halves the rows there, once"
+        yield loaded.error(f"{where} make no try before they train", key="launch.probe", hint=hint)
     if cluster.site is None or cluster.inside:
         return
     yield from _time(loaded, cluster.site)

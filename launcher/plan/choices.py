@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from launcher.catalog.lacking import lacks
 from launcher.cluster.schema import Cluster
+from launcher.plan.facts import Facts
 from launcher.plan.layers import Layers
 from launcher.plan.model_facts import ModelFacts
+from launcher.plan.options import Picked
 from launcher.plan.presets import Preset
 from launcher.plan.types import Decision, Method
 from launcher.plan.world import World
@@ -19,7 +21,6 @@ from launcher.text import count, gib
 
 _LEARNING_RATES = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "int8": 2e-4}
 _AS_WRITTEN = ""
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Choices:
     """Type of the matrix products; float32 means no autocast."""
     attention: Decision
     checkpointing: Decision
+    every_n_layers: int | None
+    """Where checkpoints are farther apart than every layer."""
     optim: Decision
     learning_rate: Decision
     loss_on: Decision
@@ -44,7 +47,7 @@ class Choices:
     def decided(self) -> tuple[Decision, ...]:
         """Those that the recipe did not say."""
         every = (getattr(self, name) for name in self.__dataclass_fields__)
-        return tuple(decision for decision in every if decision.reason != _AS_WRITTEN)
+        return tuple(each for each in every if isinstance(each, Decision) and each.reason != _AS_WRITTEN)
 
 
 _TAKEN_APART = frozenset(
@@ -59,9 +62,8 @@ def choose(
     world: World,
     method: Method,
     formats: tuple[str | None, ...],
-    model: ModelFacts,
-    training_copy: str | None,
-    preset: Preset,
+    facts: Facts,
+    picked: Picked,
 ) -> Choices:
     """Decide all that is `auto`.
 
@@ -71,24 +73,24 @@ def choose(
         world: ranks.
         method: full, lora, qlora or int8.
         formats: format of each training source; None where only `prepare` will see it.
-        model: its type, size and layers, where they are known.
-        training_copy: TRL's name of the chat template, where it trains with a copy of it.
-        preset: how the model is spread over the ranks.
+        facts: the model, its chat template, and the sharding preset.
+        picked: what was chosen by prediction; it stands above the rules below.
     """
-    on_gpu = cluster.gpus_per_node > 0
-    dtype, strategy = _dtype(recipe, cluster, method), _strategy(recipe, world, preset)
+    on_gpu, model, preset = cluster.gpus_per_node > 0, facts.model, facts.preset
+    dtype, strategy = _dtype(recipe, cluster, method), picked.strategy or _strategy(recipe, world, preset)
     return Choices(
         device=_device(cluster),
         strategy=strategy,
-        offload=_offload(recipe, preset),
+        offload=picked.offload or _offload(recipe, preset),
         dtype=dtype,
         precision=_precision(recipe, cluster, dtype),
         attention=_attention(recipe, model.architecture, on_gpu=on_gpu),
-        checkpointing=_checkpointing(recipe, model.architecture, on_gpu=on_gpu),
-        optim=_optim(recipe, cluster, model, dtype=dtype.value, strategy=strategy.value),
+        checkpointing=picked.checkpointing or _checkpointing(recipe, model.architecture, on_gpu=on_gpu),
+        every_n_layers=picked.every_n_layers,
+        optim=picked.optim or _optim(recipe, model),
         learning_rate=_learning_rate(recipe, method),
         loss_on=_loss_on(recipe, formats),
-        template=_template(recipe, formats, training_copy),
+        template=_template(recipe, formats, facts.training_copy),
     )
 
 
@@ -117,8 +119,8 @@ def _strategy(recipe: Recipe, world: World, preset: Preset) -> Decision:
 
 def _offload(recipe: Recipe, preset: Preset) -> Decision:
     key, written = "sharding.offload", recipe.sharding.offload
-    if written != "none" or preset.offload == "none":
-        return Decision(key, written, _AS_WRITTEN)
+    if written not in ("auto", "none") or preset.offload == "none":
+        return Decision(key, "none" if written == "auto" else written, _AS_WRITTEN)
     return Decision(key, preset.offload, f"named by `{recipe.sharding.preset}`")
 
 
@@ -172,31 +174,18 @@ def _checkpointing(recipe: Recipe, architecture: str | None, *, on_gpu: bool) ->
     if (recipe.training.model_extra or {}).get("activation_checkpointing_kwargs"):
         return Decision(key, value=True, reason="the recipe says how, in `activation_checkpointing_kwargs`")
     if on_gpu:
-        return Decision(key, value=True, reason="memory is not predicted yet: a third more compute is the safer price")
+        return Decision(key, value=True, reason="memory is not predicted: a third more compute is the safer price")
     return Decision(key, value=False, reason="CPU: host memory is larger than time is cheap")
 
 
-def _optim(recipe: Recipe, cluster: Cluster, model: ModelFacts, *, dtype: str, strategy: str) -> Decision:
-    """AdamW; its state in 8 bits and paged only where the GPU cannot hold weights, gradients and 8 bytes per parameter.
-
-    Sharded state is not paged: bitsandbytes' optimizers do not know torch's sharded tensors.
-    """
+def _optim(recipe: Recipe, model: ModelFacts) -> Decision:
+    """AdamW; other optimizers are chosen by prediction alone."""
     key, written, fused = "training.optim", recipe.training.optim, "adamw_torch_fused"
     if written != "auto":
         return Decision(key, written, _AS_WRITTEN)
-    reason, gpu, parameters = "AdamW in one kernel per step; needs no further package", cluster.gpu, model.parameters
-    if recipe.peft is not None:
-        trained = _adapter_parameters(recipe.peft, Layers(model.tensors))
-        return Decision(key, fused, f"{reason}{_pointless(trained) if trained else ''}")
-    if gpu is None or parameters is None or strategy != "ddp" or recipe.model.adapter_name_or_path is not None:
-        return Decision(key, fused, reason)
-    held, paged = parameters * 2 * _BYTES[dtype], OPTIMIZERS["paged_adamw_8bit"].state_bytes
-    whole = held + parameters * OPTIMIZERS[fused].state_bytes
-    if whole <= gpu.memory_gib * 2**30:
-        return Decision(key, fused, reason)
-    sizes = f"{gib(held)} of weights and gradients and {gib(whole - held)} of state exceed {gpu.memory_gib:g} GiB"
-    smaller = f"in 8 bits the state is {gib(parameters * paged)}, and moves to host memory when it must"
-    return Decision(key, "paged_adamw_8bit", f"{sizes}; {smaller}")
+    trained = _adapter_parameters(recipe.peft, Layers(model.tensors)) if recipe.peft else 0
+    reason = "AdamW in one kernel per step; needs no further package"
+    return Decision(key, fused, f"{reason}{_pointless(trained) if trained else ''}")
 
 
 def _adapter_parameters(peft: Peft, layers: Layers) -> int:

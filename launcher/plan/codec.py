@@ -53,7 +53,7 @@ def _build(kind: Any, value: Any) -> Any:
         kind = next(option for option in get_args(kind) if option is not type(None))
     if is_dataclass(kind):
         return _build_fields(kind, value)
-    if get_origin(kind) is dict:
+    if get_origin(kind) in (dict, Mapping):
         return {name: _build(get_args(kind)[1], item) for name, item in value.items()}
     if get_origin(kind) is tuple:
         return tuple(_build(get_args(kind)[0], item) for item in value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from launcher.plan.lock_file import cache_of, pinned, typed
 from launcher.plan.model_facts import ModelFacts, from_folder, from_hub
 from launcher.plan.overlap import measured_too, trained_twice
 from launcher.plan.pins import Pins
-from launcher.plan.presets import Preset, load_preset, read_preset
+from launcher.plan.presets import STRATEGIES, Preset, load_preset, read_preset
 from launcher.plan.template import text_beside, training_copy
 from launcher.recipe.data import Data, Source
 from launcher.recipe.load import LoadedRecipe
@@ -62,6 +63,8 @@ class Facts:
     training_copy: str | None = None
     """TRL's name of the chat template, where it trains with a copy of it; None also where the template is not here."""
     prepared: dict[str, Any] | None = None
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """The shipped preset of each strategy, for what the plan compares."""
     pins: Pins = field(default_factory=dict)
     """Hub repositories at the commits of the recipe's lock file."""
 
@@ -90,7 +93,7 @@ def gather(loaded: LoadedRecipe, cluster: Cluster, *, data_json: Path | None = N
     model = look.model(pins)
     beside = look.tokenizer(paths, pins) or model.beside
     copy = training_copy(template or (text_beside(beside) if beside else None))
-    return Facts(model, _preset(loaded, cluster), known, paths, template, copy, prepared, pins)
+    return Facts(model, _preset(loaded, cluster), known, paths, template, copy, prepared, _presets(loaded), pins)
 
 
 def sources(data: Data) -> Iterator[tuple[str, Source]]:
@@ -263,6 +266,15 @@ def _preset(loaded: LoadedRecipe, cluster: Cluster) -> Preset:
         hint = "name an accelerate configuration or a DeepSpeed one; a relative path starts beside the recipe"
         raise loaded.error(f"no file {file}", key="sharding.preset", hint=hint)
     return read_preset(file, named)
+
+
+def _presets(loaded: LoadedRecipe) -> dict[str, Preset]:
+    """Presets that could take the place of the recipe's; one that was edited to something else is no candidate."""
+    found = {}
+    for name in () if loaded.recipe.sharding.preset else STRATEGIES:
+        with contextlib.suppress(RecipeError):
+            found[name] = load_preset(name)
+    return found
 
 
 def _listed(files: Sequence[Path]) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from launcher.plan.model_files import Adapter, Shape
+from launcher.plan.model_files import Adapter
+from launcher.predict.sizes import Shape
 
 _WEIGHT = ".weight"
 _LORA = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from launcher.catalog.gpus import GpuRow
 from launcher.cluster.schema import Cluster
-from launcher.errors import RecipeError, RecipeErrors
-from launcher.plan import checks, merging, parts
+from launcher.errors import LauncherError, RecipeError, RecipeErrors
+from launcher.plan import checks, figures, merging, parts
+from launcher.plan.advise import Advice, advise
 from launcher.plan.batch import batch
 from launcher.plan.choices import choose
 from launcher.plan.estimate import estimate
 from launcher.plan.facts import Facts, sources
+from launcher.plan.foresee import foresee
 from launcher.plan.identity import identity
 from launcher.plan.jobs import evaluate_job, export_job, jobs
 from launcher.plan.method import method_of
+from launcher.plan.options import Picked
 from launcher.plan.pins import Pins
 from launcher.plan.refusals import refusals
 from launcher.plan.resolved import resolved_recipe, resolved_training
@@ -59,16 +63,37 @@ def make_plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Planned:
     if wrong:
         raise RecipeErrors(wrong)
     unresolved = tuple(_unresolved(loaded, facts))
-    return Planned(_plan(loaded, cluster, facts), _placement(facts), unresolved, facts.pins)
+    figures.forget()
+    plan = foresee(loaded, cluster, facts, _plan, again=_again)
+    return Planned(plan, _placement(facts), unresolved, facts.pins)
 
 
-def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan:
+def places(loaded: LoadedRecipe, facts: Facts, rows: Sequence[GpuRow] | None = None) -> Advice:
+    """Where in the catalogue of GPUs, or among those rows of it, the recipe fits.
+
+    Raises:
+        UsageError: the sizes of the model are not known.
+    """
+    return advise(loaded, facts, lambda *case: make_plan(*case).plan, _again, rows)
+
+
+def _again(loaded: LoadedRecipe, cluster: Cluster, facts: Facts) -> Plan | None:
+    """The plan of a changed recipe, with its prediction; None where it cannot train."""
+    try:
+        wrong = [*refusals(loaded), *checks.faults(loaded, cluster, facts)]
+        return None if wrong else foresee(loaded, cluster, facts, _plan)
+    except LauncherError:
+        return None
+
+
+def _plan(loaded: LoadedRecipe, cluster: Cluster, facts: Facts, picked: Picked) -> Plan:
+    """The plan with what was chosen by prediction; it has none itself."""
     recipe, ranks = loaded.recipe, world(loaded, cluster)
     final = parts.final(recipe.data, cluster)
-    sizes, sized = batch(loaded, ranks.size)
+    sizes, sized = batch(loaded, ranks.size, picked.rows)
     method = method_of(recipe, facts)
     formats = tuple(facts.sources[source.label].format for source in recipe.data.datasets)
-    choices = choose(recipe, cluster, ranks, method, formats, facts.model, facts.training_copy, facts.preset)
+    choices = choose(recipe, cluster, ranks, method, formats, facts, picked)
     training = resolved_training(recipe.training, choices, sizes)
     data, evaluation = parts.data(recipe.data, choices, facts), parts.evaluation(recipe.evaluation, final)
     checkpoint = parts.checkpoint(recipe.checkpoint)

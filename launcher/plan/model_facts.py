@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from launcher.catalog.models import known_models
-from launcher.catalog.parameters import count_parameters
 from launcher.errors import EnvironmentFault
 from launcher.plan.hub_cache import headers_file, hub_cache, snapshot
-from launcher.plan.model_files import Shape, Weights, read_weights, shapes_of_config
+from launcher.plan.model_files import Weights, read_weights
+from launcher.predict.architecture import Architecture, architecture
+from launcher.predict.sizes import Shape
 from launcher.runs.files import read_json
 
 
@@ -29,10 +32,15 @@ class ModelFacts:
     weights: Weights | None = None
     beside: Path | None = None
 
+    @cached_property
+    def sizes(self) -> Architecture | None:
+        """Every parameter with its shape; None where neither the type is in our table nor the weights tell."""
+        return architecture(self.config, self._stored)
+
     @property
     def parameters(self) -> int | None:
-        """Parameters by the layer shapes; None for a type the catalog has no formula for."""
-        return count_parameters(self.config)
+        """Parameters, a tied output head counted once; None where they are not known."""
+        return self.sizes.parameters if self.sizes else None
 
     @property
     def context_length(self) -> int | None:
@@ -41,10 +49,14 @@ class ModelFacts:
         return length if isinstance(length, int) else None
 
     @property
-    def tensors(self) -> dict[str, Shape]:
-        """Name → shape of the weights: as stored, else by the configuration; empty where neither is known."""
-        stored = self.weights.tensors if self.weights and not self.weights.faults else {}
-        return stored or shapes_of_config(self.config)
+    def tensors(self) -> Mapping[str, Shape]:
+        """Name → shape of the weights as stored, or as they would be; empty where neither is known."""
+        known = self.sizes.tensors if self.sizes and not self.sizes.renamed else {}
+        return self._stored or known
+
+    @property
+    def _stored(self) -> dict[str, Shape]:
+        return self.weights.tensors if self.weights and not self.weights.faults else {}
 
     @property
     def vocabulary(self) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Shape = tuple[int, ...]
+from launcher.predict.sizes import Shape
 
 _HEADER_LIMIT = 100_000_000
 """Longest header in bytes; the safetensors library has the same bound."""
@@ -156,49 +156,6 @@ def fingerprint(folder: Path) -> str:
             stream.seek(size - _PIECE)
             digest.update(stream.read())
     return digest.hexdigest()
-
-
-def shapes_of_config(config: dict[str, Any]) -> dict[str, Shape]:
-    """Name → shape of the weights (no biases) of a llama, mistral, qwen2 or qwen3 model; empty for any other.
-
-    Source: transformers' modules of these types. A key whose default differs between them and is not written leaves
-    the shapes unknown.
-    """
-    kind = config.get("model_type")
-    if kind not in ("llama", "mistral", "qwen2", "qwen3"):
-        return {}
-    try:
-        hidden, wide, vocabulary, layers, heads, key_value = (
-            int(config[name])
-            for name in (
-                "hidden_size",
-                "intermediate_size",
-                "vocab_size",
-                "num_hidden_layers",
-                "num_attention_heads",
-                "num_key_value_heads",
-            )
-        )
-        head = int(config.get("head_dim") or (128 if kind == "qwen3" else hidden // heads))
-    except (LookupError, TypeError, ValueError, ArithmeticError):
-        return {}
-    layer: dict[str, Shape] = {
-        "self_attn.q_proj": (heads * head, hidden),
-        "self_attn.k_proj": (key_value * head, hidden),
-        "self_attn.v_proj": (key_value * head, hidden),
-        "self_attn.o_proj": (hidden, heads * head),
-        "mlp.gate_proj": (wide, hidden),
-        "mlp.up_proj": (wide, hidden),
-        "mlp.down_proj": (hidden, wide),
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
-    }
-    if kind == "qwen3":
-        layer |= {"self_attn.q_norm": (head,), "self_attn.k_norm": (head,)}
-    shapes = {f"model.layers.{i}.{name}.weight": shape for i in range(layers) for name, shape in layer.items()}
-    head_and_tail: dict[str, Shape] = {"model.norm.weight": (hidden,)}
-    head_and_tail |= dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), (vocabulary, hidden))
-    return shapes | head_and_tail
 
 
 def _read_all(files: tuple[Path, ...]) -> Weights:

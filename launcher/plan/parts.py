@@ -194,8 +194,8 @@ def final_decided(final: Final, cluster: Cluster) -> tuple[Decision, ...]:
 
 
 def restart(recipe: Launch, training: Training) -> RestartPlan:
-    """When the run starts again by itself."""
-    return RestartPlan(recipe.max_requeues, training.on_oom)
+    """When the run starts again by itself, and whether it is tried first."""
+    return RestartPlan(recipe.max_requeues, training.on_oom, "first" if recipe.probe else "none")
 
 
 def tracking(recipe: Tracking) -> TrackingPlan:

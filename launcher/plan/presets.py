@@ -18,6 +18,9 @@ from launcher.text import did_you_mean, quote
 Offload = Literal["none", "optimizer", "params"]
 """What of the training state lies in host memory."""
 
+STRATEGIES = ("ddp", "fsdp2", "zero1", "zero2", "zero3")
+"""Strategies with a shipped preset."""
+
 _ENVIRONMENT = {"enable_cpu_affinity": "ACCELERATE_CPU_AFFINITY", "debug": "ACCELERATE_DEBUG_MODE"}
 # Decided by torchrun and the plan in our runs; they serve `accelerate launch` with the same file.
 _FOR_ACCELERATE = frozenset(

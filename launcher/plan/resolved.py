@@ -14,6 +14,7 @@ from launcher.recipe.training import Training
 
 def resolved_training(training: Training, choices: Choices, sizes: Batch) -> dict[str, Any]:
     """The `training:` section without any `auto`, the keys of SFTConfig that are not ours included."""
+    farther = {"every_n_layers": choices.every_n_layers}
     return training.model_dump(mode="json") | {
         "global_batch_size": sizes.global_size,
         "per_device_train_batch_size": sizes.per_device,
@@ -21,6 +22,7 @@ def resolved_training(training: Training, choices: Choices, sizes: Batch) -> dic
         "learning_rate": choices.learning_rate.value,
         "optim": choices.optim.value,
         "activation_checkpointing": choices.checkpointing.value,
+        **({"activation_checkpointing_kwargs": farther} if choices.every_n_layers else {}),
     }
 
 

@@ -43,6 +43,8 @@ def with_rows(plan: Plan, rows: int, reason: str) -> Plan:
         trainer=plan.trainer | names,
         recipe=plan.recipe | {"training": plan.recipe.get("training", {}) | names},
         decisions=(*others, Decision(ROWS, rows, reason), follows),
+        prediction=None,
+        unpredicted="it was predicted for another split of the batch",
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 4
+from launcher.predict.prediction import Prediction
+
+SCHEMA = 5
 """Version of plan.json; it rises when an older launcher would misread a newer plan."""
 
 Method = Literal["full", "lora", "qlora", "int8"]
@@ -179,10 +181,12 @@ class CheckpointPlan:
 
 @dataclass(frozen=True)
 class RestartPlan:
-    """When a run that failed starts again by itself."""
+    """When a run that failed starts again by itself, and whether it is tried first."""
 
     max_requeues: int = 10
     on_oom: Literal["stop", "halve"] = "stop"
+    probe: Literal["none", "first", "this"] = "none"
+    """`first`: three steps are tried before the training; `this`: the plan is that of the try."""
 
 
 @dataclass(frozen=True)
@@ -262,3 +266,7 @@ class Plan:
     export: ExportPlan = ExportPlan()
     hang_limit_s: int | None = None
     """Seconds a rank may stand still within a step; None: it follows what the steps take."""
+    prediction: Prediction | None = None
+    """Memory, time and verdict for the hardware of the plan, by what was free when it was made."""
+    unpredicted: str | None = None
+    """Why there is no prediction, in one sentence."""

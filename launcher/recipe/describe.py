@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -86,13 +87,21 @@ def choices(annotation: Any) -> tuple[str, ...]:
 
 def expects(field: FieldInfo) -> str:
     """What a field accepts, in words: `a number above 0, at most 1, or auto`."""
-    limits = {name: value for each in field.metadata for name, value in _limits(each).items()}
+    said = (*field.metadata, *_inside(field.annotation))
+    limits = {name: value for each in said for name, value in _limits(each).items()}
     parts = [part for each in members(field.annotation) if (part := _type(each, limits))]
     words = choices(field.annotation)
     if words:
         listed = ", ".join(words)
         parts.append(f"one of {listed}" if len(words) > 1 else listed)
     return ", or ".join(parts)
+
+
+def _inside(annotation: Any) -> Iterator[Any]:
+    """What is said of single alternatives of a union: a range is not for the words beside it."""
+    for each in get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ():
+        if get_origin(each) is Annotated:
+            yield from (limit for part in get_args(each)[1:] for limit in getattr(part, "metadata", (part,)))
 
 
 def _limits(metadata: Any) -> dict[str, Any]:

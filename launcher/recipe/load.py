@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import Place, RecipeError, RecipeErrors
@@ -65,6 +65,19 @@ def load_recipe(path: Path, sets: Sequence[str] = ()) -> LoadedRecipe:
         raise RecipeErrors(sorted(errors, key=lambda error: _order(error, files)))
     bases = tuple((each.written, each.sha256) for each in sources[1:])
     return LoadedRecipe(recipe, sources[0].path, bases, tree, {each.shown: each.path.parent for each in sources})
+
+
+def changed(loaded: LoadedRecipe, sets: Sequence[str]) -> LoadedRecipe:
+    """The same recipe with further `--set KEY=VALUE`; no file is read again.
+
+    Raises:
+        RecipeErrors: every fault of the changed recipe.
+    """
+    tree, errors = apply_sets(loaded.tree, sets)
+    recipe, more = validate(tree, default_name=loaded.recipe.name)
+    if recipe is None or errors or more:
+        raise RecipeErrors([*errors, *more])
+    return replace(loaded, recipe=recipe, tree=tree)
 
 
 def problems(path: Path, sets: Sequence[str] = ()) -> tuple[RecipeError, ...]:

@@ -12,10 +12,11 @@ class Sharding(Section):
     """How model, gradients and optimizer are spread over the ranks."""
 
     strategy: Literal["auto", "ddp", "fsdp2", "zero1", "zero2", "zero3"] = "auto"
-    """`ddp` keeps a copy on each rank; the others share it out (`accelerate_configs/`)."""
+    """`ddp` keeps a copy on each rank; the others share it out (`accelerate_configs/`). `auto`: the fastest that fits."""
 
-    offload: Literal["none", "optimizer", "params"] = "none"
-    """Keep this part in host memory. `optimizer`: its state (zero1, zero2, zero3). `params`: weights too (zero3, fsdp2)."""
+    offload: Literal["auto", "none", "optimizer", "params"] = "auto"
+    """Keep this part in host memory. `optimizer`: its state (zero1, zero2, zero3). `params`: weights too (zero3, fsdp2).
+    `auto`: nothing, unless nothing else fits."""
 
     dp_shard_size: int | None = Field(None, ge=2, le=100_000)
     """Ranks that share one copy of the model under `fsdp2` (hybrid sharding: groups of that many, each with a whole copy).
@@ -97,6 +98,10 @@ class Launch(Section):
 
     max_requeues: int = Field(10, ge=0, le=1000)
     """How often a run may start again by itself: after a fault of the machine anywhere, after preemption on a cluster."""
+
+    probe: bool = False
+    """Before training, try three steps of the longest rows on the device, in some minutes; what does not fit is halved (rows
+    per device, with as much more accumulation: the same result) until it does. On this machine only, not on SLURM."""
 
     hang_limit_s: int | None = Field(None, ge=5, le=604_800)
     """Seconds a rank may stand still within a step before the run counts as hung; ten times that for saving and evaluating,

@@ -1,6 +1,6 @@
 """The `training:` section: TRL's SFTConfig by its own names."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -20,10 +20,10 @@ class Training(Section):
     on_oom: Literal["stop", "halve"] = "stop"
     """When training runs out of memory: `stop` says what to change; `halve` does it once by itself: half the rows per device, twice the accumulation, the same result."""
 
-    per_device_train_batch_size: int | Auto = Field("auto", ge=1, le=100_000)
-    """Rows per forward pass on one device."""
+    per_device_train_batch_size: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
+    """Rows per forward pass on one device. `auto`: on a GPU the fastest number that fits, on a CPU one."""
 
-    gradient_accumulation_steps: int | Auto = Field("auto", ge=1, le=1_000_000)
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = "auto"
     """Forward passes per optimizer step."""
 
     num_train_epochs: float = Field(3.0, gt=0, le=10_000)
@@ -32,7 +32,7 @@ class Training(Section):
     max_steps: int = Field(-1, ge=-1, le=100_000_000)
     """Stop after this many optimizer steps; -1: as many as `num_train_epochs` gives."""
 
-    learning_rate: float | Auto = Field("auto", gt=0, le=1.0)
+    learning_rate: Annotated[float, Field(gt=0, le=1.0)] | Auto = "auto"
     """Peak learning rate. `auto`: 2e-4 with an adapter, 2e-5 for full fine-tuning."""
 
     lr_scheduler_type: str = "linear"
@@ -42,10 +42,10 @@ class Training(Section):
     """Steps of rising learning rate; below 1, a share of all steps."""
 
     optim: str = "auto"
-    """Optimizer, by transformers' names. `auto`: AdamW in one kernel; with all weights trained on a GPU that cannot hold its state, `paged_adamw_8bit`."""
+    """Optimizer, by transformers' names. `auto`: AdamW in one kernel; with all weights trained where nothing else fits, `paged_adamw_8bit`."""
 
     activation_checkpointing: bool | Auto = "auto"
-    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more compute. `activation_checkpointing_kwargs` says how: `{every_n_layers: 2}`, `{selective: true}`, `{offload: true}`."""
+    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more compute. `auto`: only where it does not fit, or is not faster, without. `activation_checkpointing_kwargs` says how: `{every_n_layers: 2}`, `{selective: true}`, `{offload: true}`."""
 
     logging_steps: float = Field(1, gt=0, le=100_000_000)
     """Optimizer steps between two entries of loss and learning rate."""

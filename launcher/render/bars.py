@@ -45,7 +45,7 @@ def histogram(bins: Sequence[Bin], *, x: str, y: str, limit: int | None, width: 
     place = Place(axes, width, height)
     parts = [*grid(axes, place), *_columns(bins, place, limit), *_limit(limit, place)]
     label = escape(f"{y} over {x}, from {bins[0][0]:,.0f} to {bins[-1][1]:,.0f}")
-    return _svg(width, height, label, parts)
+    return svg(width, height, label, parts)
 
 
 def shares(rows: Sequence[Share], *, label: str, width: int) -> Markup:
@@ -53,7 +53,7 @@ def shares(rows: Sequence[Share], *, label: str, width: int) -> Markup:
     if not rows:
         return Markup()
     parts = [part for number, row in enumerate(rows) for part in _share(row, number * _ROW, width)]
-    return _svg(width, _ROW * len(rows), escape(label), parts)
+    return svg(width, _ROW * len(rows), escape(label), parts)
 
 
 def _columns(bins: Sequence[Bin], place: Place, limit: int | None) -> Iterator[str]:
@@ -84,8 +84,7 @@ def _limit(limit: int | None, place: Place) -> Iterator[str]:
 
 
 def _share(row: Share, top: int, width: int) -> Iterator[str]:
-    room = int((width - _FIGURES) / _LETTER)
-    name = row.name if len(row.name) <= room else row.name[: room - 1] + "…"
+    name = shortened(row.name, int((width - _FIGURES) / _LETTER))
     bar = top + 22
     yield f'<text class="name" x="0" y="{top + 14}">{escape(name)}<title>{escape(row.name)}</title></text>'
     yield f'<text x="{width}" y="{top + 14}" text-anchor="end">{escape(row.figures)}</text>'
@@ -97,7 +96,13 @@ def _share(row: Share, top: int, width: int) -> Iterator[str]:
         yield f'<line class="mark" x1="{at}" x2="{at}" y1="{bar - 3}" y2="{bar + _BAR + 3}"/>'
 
 
-def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+def shortened(words: str, letters: int) -> str:
+    """The beginning of a text that is longer than there is room for."""
+    return words if len(words) <= letters else words[: max(letters, 1) - 1] + "…"
+
+
+def svg(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+    """A drawing of parts whose text is escaped; `label` is escaped, too."""
     # The text of every part is escaped where it is made.
     return Markup(  # noqa: S704
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{label}">'

@@ -77,3 +77,23 @@ def render_line(run: str) -> str:
     words = shlex.split(run)
     at = words.index("--runs") if "--runs" in words else len(words)
     return shlex.join(["launcher", "render", *words[2:at], *words[at + 2 :]]) + " --out DIR"
+
+
+def plan_line(run: str, *, on: str | None = None) -> str:
+    """The `launcher plan` line of a `launcher run` line; for hardware that is not here, with its `--on`."""
+    words = shlex.split(run)
+    return shlex.join(["launcher", "plan", *words[2:], *([] if on is None else ["--on", on])])
+
+
+def without(line: str, sets: Sequence[str]) -> str:
+    """A line without the `--set` of keys that `sets` give anew."""
+    words, keys = shlex.split(line), {each.partition("=")[0] for each in sets}
+    old = {at for at, word in enumerate(words) if words[at - 1] == "--set" and word.partition("=")[0] in keys}
+    return shlex.join(word for at, word in enumerate(words) if at not in old and at + 1 not in old)
+
+
+def advise_line(plan: str) -> str:
+    """The line that looks for other GPUs than a `launcher plan` line does: its recipe and its `--set` alone."""
+    words = shlex.split(plan)
+    sets = [word for at, word in enumerate(words) if word == "--set" or words[at - 1] == "--set"]
+    return shlex.join([*words[:3], *sets, "--advise"])

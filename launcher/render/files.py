@@ -11,6 +11,7 @@ from launcher.plan import codec, pins
 from launcher.plan.jobs import RUN_DIR
 from launcher.plan.make import Planned
 from launcher.plan.types import Plan
+from launcher.render import plan_page
 from launcher.render.command import shell_lines
 from launcher.render.plan_text import plan_text
 from launcher.render.recipe_yaml import recipe_yaml
@@ -25,6 +26,7 @@ def texts(planned: Planned, folder: Path, *, next_line: str | None = None) -> di
     return {
         run.plan: codec.dumps(planned.plan),
         run.plan_text: markdown(planned.plan, run_dir=folder.name, next_line=next_line),
+        run.plan_page: plan_page.html(planned.plan, next_line=next_line),
         run.recipe: recipe_yaml(planned.plan),
         run.placement: json.dumps(planned.placement, indent=2, ensure_ascii=False) + "\n",
         run.commands: commands(planned.plan),

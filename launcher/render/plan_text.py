@@ -1,4 +1,4 @@
-"""The plan as people read it: verdict, data, batch, choices with reasons, warnings, what to type next."""
+"""The plan as people read it: verdict, time, data, batch, memory, choices with reasons, warnings, what to type next."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from launcher.cluster.schema import Site
-from launcher.plan.types import Plan, SourceEstimate, SourcePlan
-from launcher.render.command import shell_lines
-from launcher.render.data_text import data_table, epochs, percent
+from launcher.plan.types import Plan
+from launcher.predict.prediction import Prediction
+from launcher.render import chosen_text, fit_text, plan_data_text
+from launcher.render.columns import described, room, section, wrapped
+from launcher.render.command import plan_line, shell_lines
 from launcher.render.jobs_text import jobs_table
-from launcher.text import count, duration, table
-
-_INDENT = 10
-
+from launcher.text import count, duration, visible
 
 AGAIN = "again after any stop: the same line"
 
@@ -26,6 +25,8 @@ def plan_text(
     run_dir: str | None = None,
     prepared: Mapping[str, Any] | None = None,
     site: Site | None = None,
+    on: str | None = None,
+    width: int | None = None,
 ) -> str:
     """The plan for the terminal and for `plan.md`.
 
@@ -36,29 +37,54 @@ def plan_text(
         run_dir: where the run takes place, for the exact commands; default `runs/NAME`.
         prepared: `data.json`, where `prepare` has made the data by this plan.
         site: the SLURM site that it is for.
+        on: hardware that is not here (`--on`), as it was typed.
+        width: columns of the terminal; None breaks no line.
     """
+    found = plan.prediction
+    look_line = plan_line(next_line, on=on) if next_line else None
+    warnings = (*plan.warnings, *((prepared or {}).get("warnings") or ()))
     sections = [
-        _section("FIT", ["memory is not predicted yet: the first step shows whether it fits"]),
-        _section("DATA", _data(plan, prepared)),
-        _section("BATCH", _batch(plan)),
-        _section("CHOSEN", _chosen(plan)),
-        *(_section("WARN", [warning]) for warning in (*plan.warnings, *((prepared or {}).get("warnings") or ()))),
-        _section("SAVE", [_save(plan), *([] if site else _limit(plan))]),
-        *([_section("JOBS", jobs_table(plan, site))] if site else []),
-        _section("NEXT", [f"{next_line}     {note}"] if site and next_line else _next(plan, next_line, note)),
-        *([] if site else [_section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}")))]),
+        *_fit(plan, found, look_line, width, site.profile.stop_lead_s if site else None),
+        section("DATA", wrapped(plan_data_text.lines(plan, prepared), width)),
+        section("BATCH", wrapped(_batch(plan), width)),
+        *_memory(plan, found, width),
+        section("CHOSEN", described(chosen_text.rows(plan, found), width)),
+        *(section("WARN", wrapped([warning], width)) for warning in warnings),
+        section("SAVE", wrapped([_save(plan), *([] if site else _limit(plan))], width)),
+        *([section("DISK", wrapped(fit_text.disk(found), width))] if found else []),
+        *([section("JOBS", jobs_table(plan, site))] if site else []),
+        section("NEXT", _next(plan, found, next_line, look_line, note, several=site is None)),
+        *([] if site else [section("EXACTLY", list(_exactly(plan, run_dir or f"runs/{plan.name}")))]),
     ]
-    return "\n".join([_headline(plan), *(line for section in sections for line in section)]) + "\n"
+    head = wrapped([f"{plan.name}   {described_as(plan)}"], None if width is None else width + 10)
+    return visible("\n".join([*head, *(line for lines in sections for line in lines)])) + "\n"
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
-    return [f"{(title if number == 0 else '').ljust(_INDENT)}{line}".rstrip() for number, line in enumerate(lines)]
+def _fit(
+    plan: Plan, found: Prediction | None, look_line: str | None, width: int | None, lead_s: float | None
+) -> Iterator[list[str]]:
+    """Whether it fits, what would make it fit, how long it takes."""
+    title, lines = fit_text.verdict(plan, found)
+    yield section(title, wrapped(lines, width, title))
+    if found is None:
+        return
+    if found.verdict != "fits":
+        title = "FIX" if found.verdict == "does not fit" else "SAFER"
+        yield section(title, fit_text.fixes(found, look_line, width))
+    yield section("TIME", wrapped(fit_text.time(plan, found, lead_s), width))
 
 
-def _headline(plan: Plan) -> str:
+def _memory(plan: Plan, found: Prediction | None, width: int | None) -> Iterator[list[str]]:
+    if found is not None:
+        yield section("MEMORY", wrapped(fit_text.memory(plan, found, room(width)), width))
+        yield section("HOST", wrapped(fit_text.host(found), width))
+
+
+def described_as(plan: Plan) -> str:
+    """Task, model, method, sharding and hardware on one line."""
     model = plan.model.name or f"{plan.model.architecture} from its configuration"
     size = f" ({count(plan.model.parameters)} parameters)" if plan.model.parameters else ""
-    return f"{plan.name}   {plan.task} · {model}{size} · {_method(plan)} · {_spread(plan)}{plan.hardware}"
+    return f"{plan.task} · {model}{size} · {_method(plan)} · {_spread(plan)}{plan.hardware}"
 
 
 def _spread(plan: Plan) -> str:
@@ -85,82 +111,6 @@ def _method(plan: Plan) -> str:
     return f"QLoRA {plan.quantization['bnb_4bit_quant_type']}{double} {rank}"
 
 
-def _data(plan: Plan, prepared: Mapping[str, Any] | None) -> list[str]:
-    if prepared:
-        return [*data_table(prepared), *_template(prepared)]
-    known = {each.label: each for each in plan.estimate.sources}
-    mixed = any(each.asked is not None for each in known.values()) or plan.data.mixture.temperature is not None
-    lines = [
-        [
-            source.label,
-            _rows(known.get(source.label)),
-            *(_mixed(known.get(source.label)) if mixed else ()),
-            _origin(source),
-        ]
-        for source in plan.data.sources
-    ]
-    blank = ["", "", ""] if mixed else [""]
-    lines += [[source.label, *blank, _measured(source, plan)] for source in plan.data.eval_sources]
-    return [*table(lines, right=frozenset({1})).splitlines(), _amount(plan)]
-
-
-def _mixed(source: SourceEstimate | None) -> list[str]:
-    """Share that is asked, and how often a pass goes through the source."""
-    if source is None or source.asked is None:
-        return ["by size", ""]
-    passes = "" if source.epochs is None else f"~{epochs(source.epochs)} epochs"
-    return [percent(source.asked, 1), passes]
-
-
-def _template(prepared: Mapping[str, Any]) -> list[str]:
-    """How the assistant's part of conversations was found."""
-    ways = {
-        "markers": "answers are marked by the chat template itself",
-        "training": "answers are marked by TRL's training copy of this chat template; its text differs from what the model sees in use",
-        "prefixes": "answers are told apart by the generation prompt before them: the chat template marks none",
-    }
-    how = (prepared.get("template") or {}).get("how")
-    return [ways[how]] if how in ways else []
-
-
-def _rows(source: SourceEstimate | None) -> str:
-    if source is None or source.rows is None:
-        return "rows ?"
-    return f"{'' if source.exact else '~'}{source.rows:,} rows"
-
-
-def _origin(source: SourcePlan) -> str:
-    split = f"split {source.split}" if source.split != "train" else None
-    limit = f"first {source.max_rows:,} rows" if source.max_rows else None
-    return ", ".join(part for part in (source.path, source.name, split, source.format, limit) if part)
-
-
-def _measured(source: SourcePlan, plan: Plan) -> str:
-    if source.held_out_from is None:
-        return f"{_origin(source)} · measured, not trained"
-    share = f"{source.fraction * 100:g} % of " if source.fraction else ""
-    return f"{share}{source.held_out_from}, seed {plan.data.mixture.seed} · measured, not trained"
-
-
-def _amount(plan: Plan) -> str:
-    expected, about = plan.estimate, "" if plan.estimate.exact else "~"
-    kind = "packed rows" if plan.data.packing else "rows"
-    if expected.rows is None:
-        amount = f"{kind} are counted by `prepare`"
-        steps = f" → {expected.steps:,} steps (max_steps)" if expected.steps else ", and so are the steps"
-    else:
-        tokens = f", {about}{count(expected.tokens)} tokens" if expected.tokens else ""
-        amount = f"{about}{expected.rows:,} {kind}{tokens} per epoch"
-        asked = plan.trainer["max_steps"] > 0
-        steps = f" → {'' if asked else about}{expected.steps:,} steps" if expected.steps else ""
-    return f"{amount}{steps}; loss on {_loss(plan)}"
-
-
-def _loss(plan: Plan) -> str:
-    names = {"assistant": "the assistant's turns", "completion": "the completion", "all": "all tokens"}
-    return names.get(plan.data.loss_on, "what each format trains")
-
-
 def _batch(plan: Plan) -> list[str]:
     batch = plan.batch
     one, many = ("GPU", "GPUs") if plan.device == "cuda" else ("process", "processes")
@@ -168,15 +118,6 @@ def _batch(plan: Plan) -> list[str]:
     product = f"{batch.global_size} = {batch.per_device} per device × {batch.accumulation} accumulation"
     most = f"{'' if plan.data.packing else 'at most '}{batch.global_size * plan.data.max_length:,} tokens per step"
     return [f"{product} × {batch.world_size} {ranks}     {most}"]
-
-
-def _chosen(plan: Plan) -> list[str]:
-    rows = [[decision.key.rpartition(".")[2], _value(decision.value), decision.reason] for decision in plan.decisions]
-    return table(rows).splitlines()
-
-
-def _value(value: Any) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _save(plan: Plan) -> str:
@@ -195,8 +136,13 @@ def _limit(plan: Plan) -> list[str]:
     return [f"leaves, saved, before {duration(limit_s)} are over (launch.time_limit); the same line goes on from there"]
 
 
-def _next(plan: Plan, line: str | None, note: str) -> list[str]:
-    if any(job.nodes > 1 for job in plan.jobs):
+def _next(
+    plan: Plan, found: Prediction | None, line: str | None, look_line: str | None, note: str, *, several: bool
+) -> list[str]:
+    """What to type: the run; where it does not fit, the plan that would."""
+    if found is not None and found.verdict == "does not fit":
+        return ["     ".join(fit_text.instead(found, look_line))]
+    if several and any(job.nodes > 1 for job in plan.jobs):
         return ["type each line below on its node, with HOST the name of the first; all share the run directory"]
     return [f"{line or 'launcher run ' + plan.name}     {note}"]
 

@@ -16,6 +16,7 @@ from launcher.render.chart import Line, chart, smoothed
 from launcher.render.data_page import Data, data, environment
 from launcher.render.evaltable import Measure
 from launcher.render.report_facts import Facts, gather
+from launcher.render.speed_text import Compared, Row
 from launcher.runs import grace, names, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.paths import RunDir
@@ -65,6 +66,7 @@ class Page:
     decisions: list[tuple[str, str, str]]
     data: Data | None
     goodput: list[tuple[str, str]]
+    measured: list[Row]
     attempts: list[list[str]]
     facts: list[tuple[str, str]]
     commands: list[tuple[str, str]]
@@ -90,6 +92,7 @@ def _page(run_dir: RunDir) -> Page:
         decisions=[(each.key, _value(each.value), each.reason) for each in facts.plan.decisions] if facts.plan else [],
         data=found_data,
         goodput=goodput_text.spans(facts.goodput),
+        measured=Compared(facts.measures, facts.plan).rows() if facts.measures else [],
         attempts=[_attempt(facts, each, verdict) for each in facts.attempts],
         facts=list(_environment(facts)),
         commands=_commands(run_dir, verdict),

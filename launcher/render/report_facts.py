@@ -12,6 +12,7 @@ from launcher.plan.types import Plan
 from launcher.runs import attempts, checkpoints, events, state
 from launcher.runs.attempts import Attempt
 from launcher.runs.goodput import Goodput, measure
+from launcher.runs.measures import Measures, measures
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 
@@ -26,6 +27,7 @@ class Facts:
     seen: Progress
     attempts: list[Attempt]
     goodput: Goodput
+    measures: Measures | None = None
 
     def last(self, name: str) -> Mapping[str, Any]:
         """The newest event of this name; empty when there is none."""
@@ -80,10 +82,11 @@ def gather(run_dir: RunDir) -> Facts:
     seen = events.read(run_dir.events)
     found = (attempts.read(run_dir, number) for number in attempts.numbers(run_dir))
     tried = [each for each in found if each]
-    return Facts(run_dir, _plan(run_dir), seen, progress(seen), tried, measure(seen, tried))
+    return Facts(run_dir, plan_of(run_dir), seen, progress(seen), tried, measure(seen, tried), measures(seen))
 
 
-def _plan(run_dir: RunDir) -> Plan | None:
+def plan_of(run_dir: RunDir) -> Plan | None:
+    """The plan that the run goes by; None where it cannot be read."""
     try:
         return codec.loads(run_dir.plan.read_text(encoding="utf-8"))
     except (OSError, LauncherError):

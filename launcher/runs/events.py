@@ -16,7 +16,8 @@ from launcher.runs.secrets_file import hide
 EventName = Literal[
     "attempt",  # attempt, pid, host                        a start of `launcher run`
     "retry",  # attempt: the one that failed, cause, error, step: of the checkpoint it goes on from, after_s
-    "split",  # before, per_device, accumulation, asked_by: person|policy    another split of the same batch
+    "split",  # before, per_device, accumulation, asked_by: person|policy|probe    another split of the same batch
+    "probe",  # attempt, per_device, accumulation, fits, peak_bytes, predicted_bytes, factor, step_s    three steps tried first
     "stage",  # stage, state: started|done|failed|stopped|skipped
     "progress",  # stage, what, share: 0 to 1 or null, rows, tokens    where a long stage stands; from the stage itself
     "links",  # backend, ranks, bytes, seconds, gb_per_s: sent by each rank     a sum over all ranks, before training
@@ -25,6 +26,7 @@ EventName = Literal[
     "quarantine",  # checkpoint, reason, moved_to          a damaged checkpoint was put aside
     "step",  # attempt, step, epoch, loss, learning_rate, grad_norm, tokens_per_s, memory_gib, tokens, seconds
     "trained",  # attempt, step, seconds                   steps that are saved or ended without a log
+    "measured",  # attempt, step, device, steps, step_s, …, ranks: [bytes by name]    what the attempt took, when it ends
     "eval",  # step, dataset, loss, when, seconds
     "score",  # step, dataset, metrics: {name: value}, rows, when: base|step|final, seconds
     "save",  # step
@@ -32,7 +34,7 @@ EventName = Literal[
     "save_failed",  # step, error, mount
     "asked",  # by: scheduler                              a stop request reached the executor; ranks agree on it below
     "stop",  # step (null before it is known), cause      a stop request was agreed
-    "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual
+    "warning",  # message; of a loss that jumped: step, loss, usual, rows; of a slow rank: step, rank, host, seconds, usual; spill
     "not_finite",  # step, what: loss|gradient|weights, ranks, learning_rate, rows: {rank: [text]}
     "hang",  # rank, host, phase, step, seconds, limit_s, error    from the monitor of the rank's machine
     "export",  # folder, base, dtype, bytes, logits: {merged, allowed, adapter, trained}, seconds, memory_gib

@@ -33,6 +33,11 @@ class RunDir:
         return self.root / "plan.md"
 
     @property
+    def plan_page(self) -> Path:
+        """`plan.html`: the same as a page, with drawings of memory and time."""
+        return self.root / "plan.html"
+
+    @property
     def recipe(self) -> Path:
         """`recipe.yaml`: the resolved recipe, to read and to start from."""
         return self.root / "recipe.yaml"
@@ -129,6 +134,11 @@ class RunDir:
     def quarantine(self) -> Path:
         """Damaged checkpoints, each with the reason beside it; nothing deletes them."""
         return self.checkpoints / ".quarantine"
+
+    @property
+    def probe(self) -> RunDir:
+        """What looks like a run while `launch.probe` tries some steps; removed when it is over."""
+        return RunDir(self.root / "probe")
 
     def attempt(self, number: int) -> Path:
         """Facts of one attempt: `attempt.json`, `exit-R.json`, its `plan.json`."""

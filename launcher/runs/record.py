@@ -7,12 +7,14 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from launcher.runs.attempts import AskedBy
 from launcher.runs.changes import Change
 from launcher.runs.files import read_json, write_json
 from launcher.runs.paths import RunDir
+
+SplitBy = Literal["person", "policy", "probe"]
+"""Who split the batch anew: a person, `training.on_oom: halve`, or `launch.probe`."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Split:
 
     recipe: int
     now: int
-    asked_by: AskedBy
+    asked_by: SplitBy
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import resource
 import time
+from array import array
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from launcher.runs import events
 from launcher.worker import reality
+from launcher.worker.high_water import HighWater
 from launcher.worker.job import Job
 
 
@@ -23,6 +23,8 @@ class StepClock(TrainerCallback):
     """
 
     def __init__(self) -> None:
+        self.laps = array("d")
+        """Seconds of each step of this attempt."""
         self._counted = 0.0
         self._since: float | None = None
 
@@ -34,7 +36,9 @@ class StepClock(TrainerCallback):
     def stop(self) -> None:
         """A step has ended."""
         if self._since is not None:
-            self._counted += time.monotonic() - self._since
+            self.laps.append(time.monotonic() - self._since)
+            self._counted += self.laps[-1]
+            self._since = None
 
     def on_step_end(self, *_: object, **__: object) -> None:
         """The other callbacks are done with this step."""
@@ -51,13 +55,14 @@ class StepClock(TrainerCallback):
 
 
 class Events(TrainerCallback):
-    """Writes `start`, `step` and `trained` events. Rank 0 only; add it before what takes time at the end of a step."""
+    """Writes `start`, `step` and `trained` events. Rank 0 only."""
 
-    def __init__(self, job: Job, trainer: Any, attempt: int, clock: StepClock) -> None:
+    def __init__(self, job: Job, trainer: Any, attempt: int, clock: StepClock, memory: HighWater) -> None:
         self._job = job
         self._trainer = trainer
         self._attempt = attempt
         self._clock = clock
+        self._memory = memory
         self._told = 0
         self._tokens_before = 0.0
         self._last: tuple[float, float] | None = None
@@ -78,10 +83,6 @@ class Events(TrainerCallback):
             attempt=self._attempt,
         )
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """What follows until the next step is no training."""
-        self._clock.stop()
-
     def on_save(self, _: TrainingArguments, state: TrainerState, *__: Any, **___: Any) -> None:
         """Steps that are saved but not logged count too."""
         self._tell(state)
@@ -99,7 +100,7 @@ class Events(TrainerCallback):
             )
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, *_: Any, logs: dict[str, Any] | None = None, **__: Any
+        self, _: TrainingArguments, state: TrainerState, *__: Any, logs: dict[str, Any] | None = None, **___: Any
     ) -> None:
         """One event per logged training step."""
         if not logs or "loss" not in logs:
@@ -118,7 +119,7 @@ class Events(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_s=round((tokens - counted) / (now - before), 1) if now > before else None,
-            memory_gib=round(_memory_gib(args.device), 3),
+            memory_gib=round(self._memory.highest_gib(), 3),
             tokens=int(self._tokens_before + tokens),
             seconds=round(self._clock.taken(), 4),
         )
@@ -128,10 +129,3 @@ def _tokens_until(job: Job, step: int) -> float:
     """Tokens trained by the step that a run continues from; TRL starts to count anew."""
     seen = (event for event in events.read(job.run_dir.events) if event["event"] == "step" and event["step"] <= step)
     return max(((event["step"], event.get("tokens") or 0) for event in seen), default=(0, 0))[1]
-
-
-def _memory_gib(device: torch.device) -> float:
-    """Most memory this rank has held: of the GPU, or of the process where there is none."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -24,6 +24,10 @@ class Seen:
     learning_rate: float = 0.0
     own_s: float = 0.0
     """Seconds that this rank spent on its own: fetching rows and, on the CPU, in the forward pass."""
+    tokens: int = 0
+    """Tokens that this rank computes, padding included."""
+    largest: int = 0
+    """Of its largest micro-batch."""
 
 
 class WatchedTrainer(SFTTrainer):
@@ -52,10 +56,12 @@ class WatchedTrainer(SFTTrainer):
         beat("data")
         return batch
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of one micro-batch."""
         beat("forward", micro=len(self.seen.losses))
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        tokens = inputs["input_ids"].numel()
+        self.seen.tokens, self.seen.largest = self.seen.tokens + tokens, max(self.seen.largest, tokens)
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         self.seen.losses.append(loss)
         self._note_start()
         return loss

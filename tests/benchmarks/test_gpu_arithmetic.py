@@ -1,10 +1,13 @@
 """The arithmetic of the GPU suite against published sizes and figures worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.gpu.arithmetic import GIB, expected_memory_gib, flops_per_token
+from benchmarks.gpu.arithmetic import GIB, expected_memory_gib, flops_per_token, predicted_setup
 from benchmarks.gpu.setup import Scale, Setup
 from benchmarks.gpu.shapes import LLAMA31_8B, QWEN3_8B, QWEN3_14B, QWEN3_32B, QWEN25_72B, TINY
+from launcher.predict.setup import Checkpointing
 
 
 @pytest.mark.parametrize(
@@ -34,50 +37,26 @@ def test_training_flops_are_six_or_four_per_parameter_and_causal_attention():
     assert flops_per_token(Setup(LLAMA31_8B, "lora"), 4096) == 4 * matrices + 6 * 41_943_040 + attention
 
 
-def test_four_bit_weights_take_half_a_byte_and_their_constants():
-    """QLoRA, section 3: 4 + 0.127 bits per weight; Llama-3.1-8B's embedding and head stay in bfloat16: 5.31 GiB in all."""
-    weights = expected_memory_gib(Setup(LLAMA31_8B, "qlora"))["weights"]
+def test_the_memory_that_is_expected_is_the_planners():
+    """4 + 0.127 bits for a weight (QLoRA, section 3), embedding and head in bfloat16: 5.31 GiB for Llama-3.1-8B, and its adapters."""
+    found = expected_memory_gib(Setup(LLAMA31_8B, "qlora"))
     adapter = 2 * 41_943_040 / GIB
 
-    assert weights - adapter == pytest.approx(5.31, abs=0.01)
+    assert found["weights"] + found["quantization"] - adapter == pytest.approx(5.31, abs=0.01)
+    assert found["total"] == pytest.approx(sum(size for term, size in found.items() if term != "total"), abs=0.01)
+    assert not {"context", "fragmentation"} & set(found)
 
 
-def test_full_fine_tuning_in_float32_takes_sixteen_bytes_a_parameter_and_autocasts_copy():
-    """4 weights + 4 gradients + 8 moments, and 2 for the copy in bfloat16."""
-    expected = expected_memory_gib(Setup(QWEN3_8B, "full", dtype="float32"))
-    states = expected["weights"] + expected["gradients"] + expected["optimizer"]
+def test_the_suites_settings_reach_the_planners_formula():
+    """Checkpointing's form, adapters of bfloat16 on a 4-bit base, and the smoke mode's CPU."""
+    setup = Setup(LLAMA31_8B, "qlora", packing=True, checkpointing_kwargs=(("every_n_layers", 2),), rank=8)
+    found, small = predicted_setup(setup), predicted_setup(setup, smoke=True)
 
-    assert states * GIB / (QWEN3_8B.linear + QWEN3_8B.embeddings) == pytest.approx(18, rel=1e-3)
-
-
-def test_eight_bit_moments_take_two_bytes_but_for_the_embedding():
-    """transformers registers input embeddings for 32-bit states; the rest is 2 codes, and a constant per 256 of them."""
-    eight = expected_memory_gib(Setup(QWEN3_8B, "full", optim="adamw_8bit"))["optimizer"]
-    embedding = 151_936 * 4096
-
-    assert eight * GIB == pytest.approx(8 * embedding + 2.03125 * (8_190_735_360 - embedding), rel=1e-3)
-
-
-def test_kept_activations_are_those_of_a_trace():
-    """A fake-tensor trace of Llama-3.1-8B's layers in autocast keeps 224 KiB per token and layer."""
-    setup = Setup(
-        LLAMA31_8B, "full", packing=True, rows=1, max_length=1024, checkpointing=False, attention="sdpa_varlen"
-    )
-
-    assert expected_memory_gib(setup)["saved_activations"] == pytest.approx(224 * 1024 * 1024 * 32 / GIB, abs=1e-3)
-
-
-def test_checkpoints_are_one_hidden_state_a_layer():
-    """2 bytes × 4,096 × 32 layers per token: 262 kB for an 8B model; every second layer keeps half of that and more."""
-    setup = Setup(LLAMA31_8B, "lora", packing=True, rows=1, max_length=1024)
-    half = Setup(
-        LLAMA31_8B, "lora", packing=True, rows=1, max_length=1024, checkpointing_kwargs=(("every_n_layers", 2),)
-    )
-
-    assert expected_memory_gib(setup)["saved_activations"] == pytest.approx(2 * 4096 * 32 * 1024 / GIB, abs=1e-3)
-    assert expected_memory_gib(half)["saved_activations"] == pytest.approx(
-        (2 * 4096 * 16 + 224 * 1024 * 16) * 1024 / GIB, abs=1e-3
-    )
+    assert found.checkpointing == Checkpointing(every_n_layers=2)
+    assert found.adapter is not None
+    assert (set(found.adapter.ranks.values()), found.adapter.dtype) == ({8}, "bfloat16")
+    assert (found.device, found.precision, small.device, small.precision) == ("cuda", "bfloat16", "cpu", "float32")
+    assert predicted_setup(replace(setup, checkpointing=False)).checkpointing is None
 
 
 def test_the_smoke_mode_changes_sizes_and_nothing_else():

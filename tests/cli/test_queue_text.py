@@ -15,6 +15,7 @@ from launcher.render import slurm_words
 from launcher.runs import record
 from launcher.runs.attempts import Attempt, Turn
 from launcher.runs.goodput import measure
+from launcher.runs.measures import measures
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import progress
 from launcher.runs.state import State
@@ -56,7 +57,7 @@ def trained(attempt, began, first, last, *, total=1602):
 def look(tmp_path, name, state, slurm, found=(), *tried):
     run_dir = RunDir(tmp_path / name)
     run_dir.root.mkdir()
-    return Look(run_dir, state, progress(found), tried, NOW, measure(found, tried), slurm)
+    return Look(run_dir, state, progress(found), tried, NOW, measure(found, tried), slurm, measures=measures(found))
 
 
 def theses(tmp_path):

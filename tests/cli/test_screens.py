@@ -10,6 +10,7 @@ from launcher.render import report
 from launcher.runs import attempts, checkpoints, events, record
 from launcher.runs.attempts import Attempt
 from launcher.runs.goodput import measure
+from launcher.runs.measures import measures
 from launcher.runs.paths import RunDir
 from launcher.runs.progress import Progress, progress
 from launcher.runs.state import State
@@ -55,7 +56,7 @@ def seen(steps=57, total=123, *, attempt=1, first=0, at=0.0):
 def look(tmp_path, name, state, found, *tried, now=200.0):
     run_dir = RunDir(tmp_path / name)
     run_dir.root.mkdir()
-    return looking.Look(run_dir, state, progress(found), tried, now, measure(found, tried))
+    return looking.Look(run_dir, state, progress(found), tried, now, measure(found, tried), measures=measures(found))
 
 
 def commit(run_dir, step):
@@ -95,6 +96,14 @@ def test_golden_screen_of_a_running_run(tmp_path):
     commit(run.run_dir, 40)
     (run.run_dir.checkpoints / "checkpoint-50").mkdir()
     golden.check("cli/status-running.txt", screens.run_screen(run) + "\n")
+
+
+def test_memory_that_has_spilled_is_said_on_the_screen_of_the_run(tmp_path):
+    """The run looks healthy and takes ten times as long: the line in the log has long scrolled away."""
+    told = {"event": "warning", "time": 99.0, "message": "the GPU's memory is full", "spill": {"seconds": 15.0}}
+    run = look(tmp_path, "slow", State("running"), [*seen(57), told], Attempt(1, HERE, 1, 0.0))
+    assert "spill    the GPU's memory is full" in screens.run_screen(run).splitlines()
+    assert screens.as_json(run)["measured"]["spill"] == "the GPU's memory is full"
 
 
 def test_golden_screen_of_a_failed_run(tmp_path):

@@ -157,3 +157,38 @@ def test_plan_names_the_folder_of_runs_in_the_line_to_type_next(tmp_path, capsys
         assert main(["plan", "small.yaml", *runs]) == 0
         line = next(each for each in capsys.readouterr().out.splitlines() if each.startswith("NEXT"))
         assert ("--runs elsewhere" in line) is shown
+
+
+def too_large(folder) -> None:
+    """A recipe for a model that needs more than any machine of a test has: 72.7e9 parameters × 16 bytes."""
+    text = planning.RECIPE.replace("Qwen/Qwen3-0.6B", "Qwen/Qwen2.5-72B-Instruct").replace("peft: {r: 8}\n", "")
+    planning.recipe(folder, text)
+
+
+def test_a_plan_that_does_not_fit_ends_with_3(tmp_path, capsys, monkeypatch):
+    """As text and as JSON, which says why."""
+    monkeypatch.chdir(tmp_path)
+    too_large(tmp_path)
+    assert main(["plan", "small.yaml", "--on", "RTX4090x1"]) == 3
+    assert "DOES NOT FIT" in capsys.readouterr().out
+    assert main(["plan", "small.yaml", "--on", "RTX4090x1", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["prediction"]["verdict"] == "does not fit"
+
+
+def test_what_does_not_fit_is_not_started(tmp_path, capsys, monkeypatch):
+    """Before a run directory is made."""
+    monkeypatch.chdir(tmp_path)
+    too_large(tmp_path)
+    assert main(["run", "small.yaml", "--gpus", "none"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("error: does not fit: needs ")
+    assert "`--anyway` starts it as it is" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_advice_is_for_every_gpu(tmp_path, capsys, monkeypatch):
+    """So it goes with no other hardware."""
+    monkeypatch.chdir(tmp_path)
+    planning.recipe(tmp_path)
+    assert main(["plan", "small.yaml", "--advise", "--on", "H100x8"]) == 2
+    assert "--advise looks at every GPU" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_a_second_fetch_asks_the_hub_for_nothing(shop, server):
 
 def test_facts_are_enough_for_a_plan(shop, server):
     """The shapes of the weights come from their headers, of a type that no formula knows; the weights stay where they are."""
-    server.push("models", "me/model", tiny.model(shop / "big", model_type="gemma3_text"))
+    server.push("models", "me/model", tiny.model(shop / "big", model_type="helium"))
     assert plan(shop, server).returncode == 4
     done = fetch(shop, server, "--facts")
     assert done.returncode == 0, done.stderr

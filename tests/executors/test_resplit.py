@@ -9,7 +9,7 @@ from launcher.errors import UsageError
 from launcher.executors import pick, resplit
 from launcher.plan import codec
 from launcher.plan.make import Planned
-from launcher.plan.types import Batch
+from launcher.plan.types import Batch, Decision
 from launcher.runs import events, record
 from launcher.runs.record import Split
 from tests.executors import stages
@@ -43,6 +43,26 @@ def test_a_typed_split_holds_for_the_recipe_too_until_the_recipe_has_another(tmp
     assert batch(run_dir) == Batch(8, 2, 2, 2)
     pick.by_recipe(tmp_path, planned(1, 4))
     assert batch(run_dir) == Batch(4, 1, 4, 1)
+
+
+def left_open(*batch):
+    """A plan whose rows per device the recipe leaves open."""
+    made = planned(*batch)
+    decision = Decision(ROWS, made.plan.batch.per_device, "fastest of what fits")
+    return dataclasses.replace(made, plan=dataclasses.replace(made.plan, decisions=(decision,)))
+
+
+def test_what_is_free_today_does_not_split_a_run_that_goes_on(tmp_path):
+    """Sums of other parts differ in the last bit: a run is continued as it began, whatever else is on the GPU now."""
+    run_dir = pick.by_recipe(tmp_path, left_open(4, 1)).run_dir
+    pick.by_recipe(tmp_path, left_open(2, 2))
+    assert batch(run_dir) == Batch(4, 2, 2, 1)  # nothing was trained
+    (run_dir.checkpoints / "checkpoint-1").mkdir(parents=True)
+    pick.by_recipe(tmp_path, left_open(4, 1))
+    assert batch(run_dir) == Batch(4, 2, 2, 1)
+    assert "as this run began" in run_dir.plan_text.read_text()
+    pick.by_recipe(tmp_path, planned(4, 1))  # a recipe that says so is obeyed
+    assert batch(run_dir) == Batch(4, 4, 1, 1)
 
 
 def test_a_second_change_still_knows_the_recipes_own_and_going_back_forgets_it(tmp_path):

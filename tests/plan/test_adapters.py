@@ -138,7 +138,7 @@ def test_arguments_of_int8_hold_nothing_of_4_bits(tmp_path):
 def test_layer_names_of_a_hub_model_come_from_the_weights_in_the_cache(tmp_path, monkeypatch):
     """Of a type for which nothing else tells them; what a quantizer stores beside a weight is no layer."""
     snapshot = tmp_path / "hub" / "models--me--mine" / "snapshots" / "abc"
-    tiny.model(snapshot, model_type="olmo2")
+    tiny.model(snapshot, model_type="helium")
     tensors = load_file(snapshot / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
     save_file({**tensors, f"{name}.absmax": np.zeros(4, np.float32)}, snapshot / "model.safetensors")
@@ -152,3 +152,24 @@ def test_layer_names_of_a_hub_model_come_from_the_weights_in_the_cache(tmp_path,
         "`weight` is no module of this model",
     ]
     assert "did you mean `q_proj`?" in told[0]
+
+
+def test_weights_of_a_hub_model_that_lack_biases_are_told_by_its_name(tmp_path, monkeypatch):
+    """A qwen2 model has biases on q, k and v: six in two blocks, which these weights have not."""
+    snapshot = tmp_path / "hub" / "models--me--mine" / "snapshots" / "abc"
+    tiny.model(snapshot, model_type="qwen2")
+    tiny.jsonl(snapshot.parent.parent / "refs" / "main", []).write_text("abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    (told,) = refused(tmp_path, "model.model_name_or_path=me/mine")
+    assert (
+        "me/mine lacks 6 of the weights its config.json asks for, first `model.layers.0.self_attn.q_proj.bias`" in told
+    )
+
+
+def test_adapters_of_experts_have_no_dropout_and_no_magnitudes(tmp_path):
+    """peft 0.21 stops at both, which tests/predict/test_adapter.py holds it to; attention alone has them."""
+    model = "model.model_name_or_path=Qwen/Qwen3-30B-A3B"
+    told = refused(tmp_path, model, "peft.lora_dropout=0.1", "peft.use_dora=true")
+    assert [each.partition(": `all")[0].rpartition(": ")[2] for each in told] == ["peft.lora_dropout", "peft.use_dora"]
+    attention = "peft.target_modules=[q_proj, k_proj, v_proj, o_proj]"
+    assert planning.plan(tmp_path, model, "peft.lora_dropout=0.1", "peft.use_dora=true", attention)

@@ -19,8 +19,6 @@ def on_gpus(number: int) -> Cluster:
 @pytest.mark.parametrize(
     ("sets", "ranks", "expected"),
     [
-        ((), 1, (16, 1, 16, 1)),
-        ((), 8, (16, 1, 2, 8)),
         (("training.per_device_train_batch_size=4",), 2, (16, 4, 2, 2)),
         (("training.gradient_accumulation_steps=2",), 2, (16, 4, 2, 2)),
         (("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2"), 2, (16, 4, 2, 2)),
@@ -28,10 +26,16 @@ def on_gpus(number: int) -> Cluster:
     ],
 )
 def test_the_open_sizes_follow_from_the_others(tmp_path, sets, ranks, expected):
-    """Each product is 16 (or 1) by hand; what is left open is one row per device, then accumulation."""
+    """Each product is 16 (or 1) by hand."""
     batch = planning.plan(tmp_path, *sets, cluster=on_gpus(ranks)).batch
     assert (batch.global_size, batch.per_device, batch.accumulation, batch.world_size) == expected
     assert batch.global_size == batch.per_device * batch.accumulation * batch.world_size
+
+
+def test_on_a_cpu_one_row_is_taken_at_a_time(tmp_path):
+    """Nothing is known of its speed, and one row needs least: 16 = 1 × 8 × 2 ranks."""
+    batch = planning.plan(tmp_path, "launch.processes=2").batch
+    assert (batch.global_size, batch.per_device, batch.accumulation, batch.world_size) == (16, 1, 8, 2)
 
 
 def test_without_a_global_size_the_two_written_ones_give_it(tmp_path):

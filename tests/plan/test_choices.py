@@ -44,10 +44,10 @@ def test_4_bit_weights_expand_to_the_type_of_the_products(tmp_path, cluster, com
     assert plan.quantization["bnb_4bit_compute_dtype"] == compute
 
 
-@pytest.mark.parametrize(("cluster", "on"), [(CPU, False), (H100, True)])
-def test_activations_are_recomputed_on_gpus(tmp_path, cluster, on):
-    """Until memory is predicted, GPUs take the safe side."""
-    assert planning.plan(tmp_path, cluster=cluster).trainer["activation_checkpointing"] is on
+@pytest.mark.parametrize("cluster", [CPU, H100])
+def test_activations_are_kept_where_there_is_room(tmp_path, cluster):
+    """Computing them again costs a third more, and 0.6 B parameters leave most of both free."""
+    assert planning.plan(tmp_path, cluster=cluster).trainer["activation_checkpointing"] is False
 
 
 @pytest.mark.parametrize(("text", "rate"), [(planning.RECIPE, 2e-4), (FULL, 2e-5)])

@@ -82,8 +82,8 @@ def test_every_field_changes_the_digest(tmp_path):
     [
         ("", "not JSON"),
         ("[]", "schema None"),
-        ('{"schema": 99}', "schema 99, this launcher reads 4"),
-        ('{"schema": 4}', "damaged"),
+        ('{"schema": 99}', "schema 99, this launcher reads 5"),
+        ('{"schema": 5}', "damaged"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_sentence(text, says):

@@ -62,6 +62,7 @@ def test_what_changes_the_mathematics_is_another_training(tmp_path, change):
         "launch.processes=2",
         "training.on_oom=halve",
         "launch.max_requeues=3",
+        "launch.probe=true",
         "launch.time_limit='12:00:00'",
         "training.per_device_train_batch_size=4",
         "training.gradient_accumulation_steps=4",

@@ -127,6 +127,7 @@ EFFECTIVE = {
     "launch.max_requeues": "3",
     "launch.time_limit": "'12:00:00'",
     "launch.hang_limit_s": "120",
+    "launch.probe": "true",
 }
 # Keys of hub datasets; for files they are refused (tests/plan/test_facts.py).
 HUB_ONLY = {f"data.datasets.sums.{name}" for name in ("name", "split", "data_files", "revision")}

@@ -79,3 +79,11 @@ def test_nothing_of_it_concerns_a_job_in_its_allocation(tmp_path, site):
     """There the profile's limits have been applied, and the allocation is what it is."""
     inside = replace(site("spare"), inside=True)
     assert not [each for each in planning.plan(tmp_path, cluster=inside).warnings if "alpha:spare" in each]
+
+
+def test_a_try_before_the_training_is_for_one_machine(tmp_path, site):
+    """Ranks of a job are started by its script; a key that did nothing there would be believed."""
+    (said,) = refused(tmp_path, site("gpu"), "launch.probe=true")
+    assert "launch.probe: jobs on `alpha:gpu` make no try before they train" in said
+    assert "on_oom: halve" in said
+    assert planning.plan(tmp_path, "launch.probe=true").restart.probe == "first"

@@ -15,12 +15,12 @@ from tests.support import planning
 SETS = ("data.eval_datasets=[{label: held_out, from: all, fraction: 0.1}]", "training.learning_rate=1e-5")
 
 
-def test_render_writes_six_files_that_agree_with_the_plan(tmp_path, capsys):
+def test_render_writes_seven_files_that_agree_with_the_plan(tmp_path, capsys):
     """plan.json is the plan, byte for byte; the placement holds the only absolute paths."""
     planning.recipe(tmp_path)
     out = tmp_path / "out"
     assert main(["render", str(tmp_path / "small.yaml"), "--gpus", "none", "--out", str(out)]) == 0
-    names = ["accelerate.yaml", "commands.sh", "placement.json", "plan.json", "plan.md", "recipe.yaml"]
+    names = ["accelerate.yaml", "commands.sh", "placement.json", "plan.html", "plan.json", "plan.md", "recipe.yaml"]
     assert sorted(path.name for path in out.iterdir()) == names
     assert sorted(capsys.readouterr().out.split()) == sorted(str(out / name) for name in names)
     assert codec.loads((out / "plan.json").read_text()).name == "small"

@@ -10,9 +10,22 @@ from tests.support import planning
 
 
 def test_sections_come_in_the_order_of_thought(tmp_path):
-    """Verdict, data, batch, choices, warnings, what to type next, what exactly happens."""
+    """Verdict, time, data, batch, memory, choices, warnings, what to type next, what exactly happens."""
     titles = re.findall(r"^([A-Z]+) ", plan_text(planning.plan(tmp_path)), re.MULTILINE)
-    assert titles == ["FIT", "DATA", "BATCH", "CHOSEN", "WARN", "SAVE", "NEXT", "EXACTLY"]
+    assert titles == [
+        "FITS",
+        "TIME",
+        "DATA",
+        "BATCH",
+        "MEMORY",
+        "HOST",
+        "CHOSEN",
+        "WARN",
+        "SAVE",
+        "DISK",
+        "NEXT",
+        "EXACTLY",
+    ]
 
 
 def test_estimates_are_marked_and_counts_are_not(tmp_path):
@@ -21,13 +34,6 @@ def test_estimates_are_marked_and_counts_are_not(tmp_path):
     assert " 100 rows " in text
     assert "~90 rows" in text
     assert "→ ~18 steps" in text
-
-
-def test_memory_is_not_invented(tmp_path):
-    """There is no memory model; a figure would be a guess."""
-    text = plan_text(planning.plan(tmp_path))
-    assert "memory is not predicted yet" in text
-    assert "GiB" not in text.partition("\n")[2]
 
 
 def test_the_batch_is_shown_as_its_product(tmp_path):

@@ -247,3 +247,14 @@ def test_a_loss_that_is_no_number_leaves_a_drawing():
 
     assert "nan" not in chart([Line("loss", points, 0)], x="step", y="loss", width=400, height=200)
     assert chart([Line("loss", points[1:3], 0)], x="step", y="loss", width=400, height=200) == ""
+
+
+def test_what_was_measured_stands_beside_what_was_planned(tmp_path):
+    """Whoever plans the next run wants to know how far off this plan was; without a prediction, what the steps took."""
+    measured = {"event": "measured", "attempt": 1, "step": 20, "steps": 18, "step_s": 1.5, "step_p90_s": 1.6,
+                "step_p99_s": 2.0, "ranks": [{"rank": 0, "anonymous_bytes": 2**30}]}  # fmt: skip
+    page = Page(html(runs.written(tmp_path, [*runs.course(20), measured])))
+
+    assert "Planned and measured" in page.text
+    assert "seconds per step, median - 1.5 -" in page.text
+    assert "memory of the process - 1.0 GiB -" in page.text

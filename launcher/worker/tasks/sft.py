@@ -13,7 +13,7 @@ from trl import SFTConfig
 from launcher.errors import RunFailed
 from launcher.runs import checkpoints, events
 from launcher.runs.files import sync
-from launcher.worker import adapter, consolidate, evaluate, links, memory, resume, start, tracking, zero
+from launcher.worker import adapter, consolidate, evaluate, links, memory, probe, resume, start, tracking, zero
 from launcher.worker.beats import beat
 from launcher.worker.boundary import Boundary, leave_if_asked
 from launcher.worker.callbacks import Events, StepClock
@@ -21,6 +21,7 @@ from launcher.worker.faults import RankFailed, Stopped
 from launcher.worker.finite import Finite
 from launcher.worker.job import Job
 from launcher.worker.loss_watch import LossWatch
+from launcher.worker.measured import Measured
 from launcher.worker.model import load_model
 from launcher.worker.reality import CheckReality
 from launcher.worker.space import Trouble, trouble
@@ -56,7 +57,7 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     trainer = Trainer(
         model=model,
         args=args,
-        train_dataset=load_from_disk(run_dir.prepared("train")),
+        train_dataset=probe.rows(job, load_from_disk(run_dir.prepared("train"))),
         processing_class=tokenizer,
         peft_config=adapter.config(job, model, tokenizer),
         store=CheckpointStore(job, attempt, rank, args.world_size),
@@ -65,9 +66,11 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     start.remember(job, trainer.model, rank)
 
     boundary, clock = Boundary(job, stop, Finite(job, trainer)), StepClock()
+    measured = Measured(job, trainer, attempt, clock)
     callbacks = [
         CheckReality(job, trainer),
-        *([Events(job, trainer, attempt, clock), LossWatch(job, trainer)] if rank == 0 else []),
+        measured,  # before what takes time at the end of a step
+        *([Events(job, trainer, attempt, clock, measured.memory), LossWatch(job, trainer)] if rank == 0 else []),
         *evaluate.callbacks(plan, run_dir, trainer, tokenizer, boundary),
         boundary,
         *([Stragglers(job, trainer)] if args.world_size > 1 else []),
@@ -89,7 +92,8 @@ def run(job: Job, attempt: int, rank: int, stop: StopRequest) -> None:
     if boundary.stopped:
         end(job, trainer, rank, "stopped")
         raise Stopped
-    save_result(job, trainer, rank)
+    if not probe.is_one(job):
+        save_result(job, trainer, rank)
     end(job, trainer, rank, "finished")
 
 
