@@ -76,8 +76,11 @@ def _advise(args: Namespace, loaded: LoadedRecipe) -> int:
         hint = "leave `--on`, `--gpus` and `--cluster` out, or leave `--advise` out"
         raise UsageError("--advise looks at every GPU of the catalogue", hint=hint)
     advice = places(loaded, gather(loaded, load_cluster(LOCAL, gpus="none")))
-    text = json.dumps(advice_json(advice), indent=2) + "\n" if args.json else advice_text(advice, loaded.recipe.name)
-    sys.stdout.write(text)
+    line = run_line(args.recipe, sets=args.set, cluster=LOCAL, gpus=None)
+    told = (
+        json.dumps(advice_json(advice), indent=2) + "\n" if args.json else advice_text(advice, loaded.recipe.name, line)
+    )
+    sys.stdout.write(told)
     return Exit.DONE if advice.fitting else Exit.DOES_NOT_FIT
 
 

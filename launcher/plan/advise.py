@@ -66,6 +66,11 @@ class Advice:
         return tuple(sorted((each for each in self.places if each.fits), key=_rank))
 
     @property
+    def sets(self) -> tuple[str, ...]:
+        """What leaves those keys open, as `--set` takes it."""
+        return tuple(f"{key}={_OPEN[key]}" for key in self.opened)
+
+    @property
     def nearest(self) -> Place | None:
         """Where the least is missing."""
         known = [each for each in self.places if each.prediction]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from launcher.plan.advise import COUNTS, Advice, Place
 from launcher.predict.prediction import Prediction
+from launcher.render import command
 from launcher.text import duration, gib, table
 
 
-def advice_text(advice: Advice, name: str) -> str:
-    """A line for each kind of GPU on which it fits, the fastest first, and what is missing where there is none."""
+def advice_text(advice: Advice, name: str, run: str) -> str:
+    """A line for each kind of GPU on which it fits, the fastest first, and what is missing where there is none.
+
+    Args:
+        advice: what was looked at.
+        name: the recipe's.
+        run: the `launcher run` line of the recipe, from which the next line to type is made.
+    """
     fitting = advice.fitting
     if not fitting:
         return "\n".join([f"{name} fits on no GPU of the catalogue, one to eight in a node", *_missing(advice)]) + "\n"
@@ -23,7 +31,9 @@ def advice_text(advice: Advice, name: str) -> str:
         lines.append(f"not on {', '.join(without)}")
     if advice.opened:
         lines.append(f"left open for this: {', '.join(advice.opened)}")
-    lines.append(f"NEXT      launcher plan RECIPE --on {fitting[0].gpu}x{fitting[0].count}")
+    line = command.plan_line(command.without(run, advice.sets), on=f"{fitting[0].gpu}x{fitting[0].count}")
+    opened = "".join(f" --set {shlex.quote(each)}" for each in advice.sets)
+    lines.append(f"NEXT      {line}{opened}")
     return "\n".join(lines) + "\n"
 
 

@@ -55,7 +55,10 @@ def test_what_is_said_is_what_the_plan_there_says(tmp_path, advice):
 def test_what_a_recipe_says_for_its_own_hardware_is_left_open_and_named(advice):
     """Sixteen rows at a time on a small card would be no advice; the optimizer is another matter."""
     assert advice.opened == ("sharding.strategy", "training.per_device_train_batch_size")
-    assert "left open for this: sharding.strategy" in advice_text(advice, "small")
+    text = advice_text(advice, "small", "launcher run my.yaml --set sharding.strategy=ddp --set name=other")
+    assert "left open for this: sharding.strategy" in text
+    assert text.splitlines()[-1].startswith("NEXT      launcher plan my.yaml --set name=other --on ")
+    assert text.endswith(" --set sharding.strategy=auto --set training.per_device_train_batch_size=auto\n")
     assert all(each.plan.trainer["optim"] == "sgd" for each in advice.places if each.plan)
 
 
@@ -63,7 +66,7 @@ def test_a_recipe_that_fits_nowhere_says_what_is_missing(tmp_path):
     """One row to a step is for one GPU, and 72.7e9 parameters × 16 bytes are 1,083 GiB."""
     found = advised(tmp_path, "training.global_batch_size=1", text=BIG)
     assert not found.fitting
-    text = advice_text(found, "big")
+    text = advice_text(found, "big", "launcher run big.yaml")
     assert "fits on no GPU" in text
     assert "short" in text
 
