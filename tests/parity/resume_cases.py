@@ -10,17 +10,24 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from launcher.runs import checkpoints
+from launcher.runs.paths import RunDir
+from tests.support.until import until
 
-def rank(run_dir: str, kill_at: int | None = None) -> None:
-    """One training rank that writes which rows it trains at which step; SIGKILL ends it where `kill_at` steps are done."""
+
+def rank(run_dir: str, kill_at: int | None = None, behind: int | None = None) -> None:
+    """One training rank that writes which rows it trains at which step.
+
+    SIGKILL ends it where `kill_at` steps are done and the checkpoint of step `behind` counts.
+    """
     import datasets
 
     from launcher.worker import main
     from launcher.worker.trainer import Trainer
 
-    fetched: deque[list[int]] = deque()
+    run, fetched = RunDir(Path(run_dir)), deque[list[int]]()
     get_rows, train_step = datasets.Dataset.__getitems__, Trainer.training_step
-    ledger = Path(run_dir) / f"ledger-{os.environ['LAUNCHER_ATTEMPT']}-{os.environ['RANK']}.jsonl"
+    ledger = run.root / f"ledger-{os.environ['LAUNCHER_ATTEMPT']}-{os.environ['RANK']}.jsonl"
 
     def noted(self: Any, keys: list[int]) -> Any:
         fetched.append(keys)  # batches are fetched a step ahead, and trained in the order in which they were fetched
@@ -28,6 +35,7 @@ def rank(run_dir: str, kill_at: int | None = None) -> None:
 
     def training_step(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == kill_at:
+            until(lambda: not behind or behind in dict(checkpoints.folders(run)))
             os.kill(os.getpid(), signal.SIGKILL)
         with ledger.open("a") as file:
             file.write(json.dumps([self.state.global_step + 1, fetched.popleft()]) + "\n")

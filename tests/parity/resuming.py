@@ -21,10 +21,18 @@ Ledger = dict[int, list[int]]
 
 @dataclass(frozen=True)
 class Part:
-    """One start of a run: its plan, and after how many steps all its ranks are killed (None: it ends by itself)."""
+    """One start of a run: its plan, and after how many steps all its ranks are killed (None: it ends by itself).
+
+    They are killed when the checkpoint before that step counts: it is written beside training, however fast that is.
+    """
 
     plan: Plan
     kill_at: int | None = None
+
+    @property
+    def goes_on_at(self) -> int | None:
+        """Step of the checkpoint that is on the disk when the ranks are killed."""
+        return None if self.kill_at is None else self.kill_at - self.kill_at % self.plan.checkpoint.save_steps
 
 
 def copied(prepared: RunDir, name: str) -> RunDir:
@@ -37,7 +45,7 @@ def run(run_dir: RunDir, parts: Sequence[Part]) -> RunDir:
     for attempt, part in enumerate(parts, start=1):
         run_dir.plan.write_text(codec.dumps(part.plan), encoding="utf-8")
         ranks = part.plan.batch.world_size
-        args = {"run_dir": str(run_dir.root), "kill_at": part.kill_at}
+        args = {"run_dir": str(run_dir.root), "kill_at": part.kill_at, "behind": part.goes_on_at}
         result = warm.run(
             "tests.parity.resume_cases:rank", args, ranks=ranks, torchrun=True, env={"LAUNCHER_ATTEMPT": str(attempt)}
         )  # fmt: skip

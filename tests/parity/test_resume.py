@@ -92,14 +92,12 @@ def compared(tmp_path: Path, cuts: list[int] | None, **settings: Any) -> list[in
     assert trained.losses(broken) == trained.losses(whole)
     assert resuming.state(broken) == resuming.state(whole)
     assert resuming.ledger(broken, parts) == resuming.ledger(whole, [Part(plan)])
+    assert resuming.resumed_at(broken) == [part.goes_on_at for part in parts[:-1]]
     return resuming.resumed_at(broken)
 
 
 def _cuts(steps: int, seed: str) -> list[int]:
-    """Two seeded places: one in the first epoch of two, behind the second checkpoint, and one in the second epoch.
-
-    A checkpoint is written beside training: the second place is four steps past any at which the first part can go on.
-    """
+    """Two seeded places: one in the first epoch of two, behind the second checkpoint, and one in the second epoch."""
     drawn = random.Random(seed)
     return [drawn.randrange(7, steps // 2), drawn.randrange(steps // 2 + 4, steps)]
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +17,23 @@ from tests.slurm.lab import ROOT, Lab
 from tests.slurm.settings import Settings
 from tests.support.until import until
 
-WAITING = "#!/bin/bash\ntrap 'echo got USR1' USR1\nsleep 300 &\nwhile :; do wait $!; done\n"
+WAITING = "#!/bin/bash\ntrap 'echo got USR1' USR1\necho ready\nsleep 300 &\nwhile :; do wait $!; done\n"
 STUBBORN = (
     "#!/bin/bash\ntrap '' TERM\nsrun bash -c \"trap '' TERM; env -i sleep 300 & wait\" & while :; do sleep 1; done\n"
 )
+
+
+def held(lab: Lab) -> int:
+    """A job whose script runs until `let_go`; that its state is RUNNING says only that a node was asked to start it."""
+    (lab.site.directory / "go").unlink(missing_ok=True)
+    script = "#!/bin/bash\necho ready\nwhile [ ! -e go ]; do sleep 0.1; done"
+    number = lab.sbatch(script, f"--chdir={lab.site.directory}")
+    until(lambda: "ready" in lab.log(number))
+    return number
+
+
+def let_go(lab: Lab) -> None:
+    (lab.site.directory / "go").touch()
 
 
 @pytest.fixture
@@ -114,8 +126,7 @@ def test_a_higher_partition_preempts_a_lower_one(cluster: Lab) -> None:
 
 def test_preemption_with_grace_sends_the_signal_that_the_job_asked_for(cluster: Lab) -> None:
     low = cluster.sbatch(WAITING, "-N4", "--exclusive", "-p", "low", "--signal=B:USR1@60")
-    cluster.wait(low, "RUNNING")
-    time.sleep(0.5)  # until the trap is set
+    until(lambda: "ready" in cluster.log(low))
     cluster.sbatch("#!/bin/bash\n", "-N4", "--exclusive", "-p", "high")
 
     until(lambda: "got USR1" in cluster.log(low))
@@ -123,23 +134,23 @@ def test_preemption_with_grace_sends_the_signal_that_the_job_asked_for(cluster: 
 
 def test_jobs_outlive_the_controller(cluster: Lab) -> None:
     """They run on while it is down, and it knows them when it is back."""
-    number = cluster.sbatch("#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.1; done", f"--chdir={cluster.site.directory}")
-    cluster.wait(number, "RUNNING")
+    number = held(cluster)
     cluster.stop_controller()
     assert cluster.processes_of_jobs()
     cluster.start_controller()
     assert cluster.job(number)["JobState"] == "RUNNING"
-    (cluster.site.directory / "go").touch()
+    let_go(cluster)
 
     cluster.wait(number, "COMPLETED")
 
 
 def test_a_daemon_that_dies_leaves_its_jobs_alone(cluster: Lab) -> None:
-    number = cluster.sbatch("#!/bin/bash\nsleep 2")
-    node = int(cluster.wait(number, "RUNNING")["BatchHost"].rpartition("node")[2])
+    number = held(cluster)
+    node = int(cluster.job(number)["BatchHost"].rpartition("node")[2])
     cluster.kill_slurmd(node)
     assert cluster.processes_of_jobs()
     cluster.start_slurmd(node)
+    let_go(cluster)
 
     cluster.wait(number, "COMPLETED")
 
