@@ -17,7 +17,7 @@ import tempfile
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
@@ -39,6 +39,10 @@ STEPS = 6
 _WARM = 2
 """Steps that are not counted."""
 _CLOCKS = {"measured_s": "wall", "processor_s": "processor"}
+_KEYS = {"every": "checkpointing", "strategy": "strategy", "rows": "rows per device"}
+"""Of a choice, by what they are called."""
+_APART = 0.05
+"""Parts of each other by which two measurements must differ to have an order."""
 _GUESS = 2e10
 """Operations a second of one core, for the order; any other leaves it as it is."""
 
@@ -173,7 +177,7 @@ def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
     return float(along / (spread[0] * spread[1]) ** 0.5) if all(spread) else 0.0
 
 
-def in_order(left: Sequence[float], right: Sequence[float], apart: float = 0.05) -> float:
+def in_order(left: Sequence[float], right: Sequence[float], apart: float = _APART) -> float:
     """Part of all pairs that both put in the same order, among those that `right` has more than `apart` apart."""
     pairs = [(a, b) for a in range(len(left)) for b in range(a) if abs(right[a] / right[b] - 1) > apart]
     right_way = sum((left[a] < left[b]) == (right[a] < right[b]) for a, b in pairs)
@@ -224,12 +228,34 @@ def lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
             order = f"{rank_correlation(expected, measured):.2f} | {in_order(expected, measured):.0%}"
             errors = f"{median(off):.0%}, {off[int(0.9 * (len(off) - 1))]:.0%}"
             text.append(f"| {name} | {len(some)} | {called} | {order} | {errors} | {lost:.0%} |")
+    text += ["", *_by_key(found)]
     text += ["", "| choice | wall s | processor s | predicted s |", "|---|---|---|---|"]
     for each in sorted(found, key=lambda each: float(each["processor_s"])):
         name = _choice(each).name
         seconds = (each["measured_s"], each["processor_s"], each["predicted_s"] * factors["processor_s"])
         text.append(f"| {name} | {' | '.join(f'{second:.3f}' for second in seconds)} |")
     return text
+
+
+def _by_key(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of pairs that differ in one key alone, and were measured more than 5 % apart: how many are predicted the right way round."""
+    yield "Pairs of choices that differ in one thing alone:"
+    yield ""
+    yield "| what | pairs, wall | in order | pairs, processor | in order |"
+    yield "|---|---|---|---|---|"
+    for key, called in _KEYS.items():
+        others = [name for name in (*_KEYS, "method", "ranks") if name != key]
+        pairs = [
+            (one, other)
+            for one, other in combinations(found, 2)
+            if one[key] != other[key] and all(one[name] == other[name] for name in others)
+        ]
+        cells = []
+        for seconds in _CLOCKS:
+            apart = [(one, other) for one, other in pairs if abs(one[seconds] / other[seconds] - 1) > _APART]
+            right = sum((a["predicted_s"] < b["predicted_s"]) == (a[seconds] < b[seconds]) for a, b in apart)
+            cells += [str(len(apart)), f"{right / len(apart):.0%}" if apart else "-"]
+        yield f"| {called} | {' | '.join(cells)} |"
 
 
 def main() -> None:

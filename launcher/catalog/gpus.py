@@ -13,7 +13,7 @@ from launcher.errors import UsageError
 from launcher.text import did_you_mean
 
 _FILE = Path(__file__).with_name("gpus.yaml")
-_NOISE = re.compile(r"nvidia|geforce|tesla|[^a-z0-9]")
+_NOISE = re.compile(r"nvidia|geforce|rtx|tesla|[^a-z0-9]")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def gpus() -> tuple[GpuRow, ...]:
 
 
 def is_gpu(name: str) -> bool:
-    """Whether the catalog knows this name (case, blanks, dashes and maker do not matter)."""
+    """Whether the catalog knows this name (case, blanks, dashes, maker and brand do not matter)."""
     return _key(name) in _index()
 
 
@@ -76,9 +76,8 @@ def gpu(name: str) -> GpuRow:
     found = _index().get(_key(name))
     if found is None:
         near = did_you_mean(_key(name), _index())
-        known = ", ".join(row.name for row in gpus())
-        nearest = f"did you mean `{_index()[near].name}`? " if near else ""
-        raise UsageError(f"unknown GPU `{name}`", hint=f"{nearest}Known: {known}")
+        known = f"known: {', '.join(row.name for row in gpus())}"
+        raise UsageError(f"unknown GPU `{name}`", hint=f"did you mean `{_index()[near].name}`?" if near else known)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ def estimate(data: Data, mixture: MixturePlan, training: Training, global_size: 
     Rows are what the trainer sees: packed rows, when packing. None: unknown before `prepare` has run.
     """
     if facts.prepared is not None:
-        return _prepared(facts.prepared, training, global_size)
+        return _prepared(facts.prepared, data.max_length, training, global_size)
     counts = {source.label: rows_of(source, facts.sources[source.label]) for source in data.datasets}
     sources = _mixed(data, mixture, counts, _left(data, counts), facts)
     rows = _sum([_passed(each.left, each.epochs) for each in sources])
@@ -104,7 +105,7 @@ def _steps(training: Training, rows: int | None, global_size: int) -> int | None
     return math.ceil(training.num_train_epochs * steps_per_epoch(max(rows, 1), global_size))
 
 
-def _prepared(facts: Mapping[str, Any], training: Training, global_size: int) -> Estimate:
+def _prepared(facts: Mapping[str, Any], max_length: int, training: Training, global_size: int) -> Estimate:
     train = facts.get("sets", {}).get("train", {})
     mixed = facts.get("mixture", {}).get("sources", {})
     rows = train.get("rows")
@@ -120,7 +121,27 @@ def _prepared(facts: Mapping[str, Any], training: Training, global_size: int) ->
         )
         for label, each in mixed.items()
     )
-    return Estimate(rows, train.get("tokens"), _steps(training, rows, global_size), rows is not None, sources)
+    longest = max((each["lengths"]["max"] for each in facts.get("sources", {}).values() if each["rows"]), default=None)
+    longest = None if longest is None else min(max_length, longest)
+    return Estimate(
+        rows,
+        train.get("tokens"),
+        _steps(training, rows, global_size),
+        rows is not None,
+        sources,
+        longest,
+        () if longest is None else _lengths(facts, longest),
+    )
+
+
+def _lengths(facts: Mapping[str, Any], longest: int) -> tuple[tuple[int, float], ...]:
+    """All sources' histograms as one: the middle of a bin stands for its rows, which are trained as often as their source."""
+    found: Counter[int] = Counter()
+    for label, each in facts.get("mixture", {}).get("sources", {}).items():
+        for left, right, rows in facts["sources"][label]["histogram"]:
+            if rows:
+                found[min(longest, (left + right) // 2)] += rows * each["epochs"]
+    return tuple(sorted(found.items()))
 
 
 def _sum(numbers: list[int | None]) -> int | None:

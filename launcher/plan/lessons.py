@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from launcher.plan.setups import longest
 from launcher.plan.types import Plan
 from launcher.predict import calibration
 from launcher.predict.calibration import DYNAMIC, Calibration, Point
@@ -43,9 +44,9 @@ def point(run: str, name: str, plan: Plan, measured: Measures | None) -> Point |
         return f"{measured.steps} steps were measured, {_LEAST_STEPS} are needed"
     predicted, type_ = plan.prediction, precision(plan)
     counted, dynamic = _tensors(predicted)
-    length, batch = plan.data.max_length, plan.batch
+    length, batch = longest(plan), plan.batch
     filled = _share(measured.computed_tokens, predicted.formula_tokens or batch.global_size * length)
-    largest = _share(measured.most("largest_tokens"), batch.per_device * length)
+    largest = min(1.0, _share(measured.most("largest_tokens"), batch.per_device * length))
     told = Point(
         run,
         name,
@@ -114,8 +115,8 @@ def _tensors(predicted: Prediction) -> tuple[int, int]:
 
 
 def _share(tokens: int | None, planned: int) -> float:
-    """Tokens that were computed over those of full rows, for which a plan predicts."""
-    return min(1.0, tokens / planned) if tokens else 1.0
+    """Tokens that were computed over those that a plan predicts for."""
+    return tokens / planned if tokens else 1.0
 
 
 def _outside(measured: Measures, predicted: Prediction) -> int | None:

@@ -32,7 +32,8 @@ def setup_of(plan: Plan, architecture: Architecture, gpu: GpuRow | None) -> Setu
         precision="bfloat16" if trainer.get("bf16") else "float16" if trainer.get("fp16") else "float32",
         optim=str(trainer["optim"]),
         rows=plan.batch.per_device,
-        length=plan.data.max_length,
+        length=longest(plan),
+        lengths=() if plan.data.packing else plan.estimate.lengths,
         attention=plan.model.attn_implementation,
         device=plan.device,
         adapter=None if plan.method == "full" else _adapter(plan, architecture),
@@ -111,6 +112,14 @@ def _checkpointing(trainer: Mapping[str, Any]) -> Checkpointing | None:
         selective=bool(how.get("selective")),
         offload=bool(how.get("offload")) or bool(trainer.get("activation_offloading")),
     )
+
+
+def longest(plan: Plan) -> int:
+    """Tokens of the longest row that can come: what `max_length` cuts at, unless `prepare` has counted less."""
+    if plan.data.packing or plan.estimate.longest is None:
+        return plan.data.max_length
+    multiple = int(plan.trainer.get("pad_to_multiple_of") or 1)
+    return -(-plan.estimate.longest // multiple) * multiple
 
 
 def document_of(plan: Plan) -> int | None:

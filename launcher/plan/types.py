@@ -144,6 +144,10 @@ class Estimate:
     steps: int | None
     exact: bool
     sources: tuple[SourceEstimate, ...] = ()
+    longest: int | None = None
+    """Tokens of the longest row that is trained or measured, as it was cut. None: not counted."""
+    lengths: tuple[tuple[int, float], ...] = ()
+    """Tokens, ascending, and how often rows about so long are trained in an epoch; from a histogram. Empty: not counted."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Setup:
     rows: int
     """Rows of one forward pass (`per_device_train_batch_size`)."""
     length: int
-    """Tokens of a row, padding included."""
+    """Tokens of the longest row, padding included."""
     attention: str
     """`attn_implementation`, by transformers' or our names."""
     device: Literal["cpu", "cuda"]
@@ -65,6 +65,8 @@ class Setup:
     """4-bit constants are quantized themselves."""
     checkpointing: Checkpointing | None = None
     packing: bool = False
+    lengths: tuple[tuple[int, float], ...] = ()
+    """Tokens, ascending, and how often a row of about so many is drawn. Empty: all have `length`."""
     document: int | None = None
     """Mean tokens of a document within a packed row, weighted by tokens; None: as long as the row."""
     accumulation: int = 1
@@ -83,6 +85,19 @@ class Setup:
     def tokens(self) -> int:
         """Tokens of one forward pass on one rank."""
         return self.rows * self.length
+
+    @property
+    def usual_length(self) -> int:
+        """Tokens that a row is padded to in a usual batch: the mean of the longest of `rows` that are drawn."""
+        every = sum(often for _, often in self.lengths)
+        if not every:
+            return self.length
+        mean = below = 0.0
+        for tokens, often in self.lengths:
+            drawn = below + often / every
+            mean += min(tokens, self.length) * (drawn**self.rows - below**self.rows)
+            below = drawn
+        return max(1, round(mean))
 
     @property
     def shards(self) -> int:

@@ -13,6 +13,8 @@ Padding is counted as tokens. Loading, saving, measuring and waiting for data ar
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.predict.flops import Flops, hardware_flops, is_recomputed, model_flops
 from launcher.predict.links import collectives, exposed_s, gathered_bytes
 from launcher.predict.memory_states import gradient_bytes, rule_of, state_bytes, trained
@@ -34,7 +36,7 @@ _UNFUSED = 3
 
 
 def time(setup: Setup, rates: Rates | None = None) -> Time | None:
-    """What a step is expected to take; None where nothing tells how fast the device is.
+    """What a usual step is expected to take; None where nothing tells how fast the device is.
 
     Args:
         setup: what is trained.
@@ -44,6 +46,7 @@ def time(setup: Setup, rates: Rates | None = None) -> Time | None:
         if setup.gpu is None or setup.device == "cpu":
             return None
         rates = gpu_rates(setup.gpu, setup.precision, setup.ranks_per_node)
+    setup = replace(setup, length=setup.usual_length, lengths=())
     done, needed = hardware_flops(setup), model_flops(setup)
     forward, backward = passes(setup, rates, done)
     micro = setup.accumulation

@@ -153,7 +153,7 @@ def time(plan: Plan, prediction: Prediction, lead_s: float | None = None) -> lis
 def _whole(plan: Plan, prediction: Prediction) -> str:
     assert prediction.time is not None  # noqa: S101 - its caller has looked
     about = "" if plan.estimate.exact or plan.trainer["max_steps"] > 0 else "~"
-    most = "" if plan.data.packing else "at most "  # a row is predicted as long as max_length; only packed rows are
+    most = "" if plan.data.packing or plan.estimate.lengths else "at most "  # not counted yet: as if all had max_length
     rate = "by the catalogue's rates; `launcher calibrate` learns yours from a run"
     said = rate if prediction.time.rate == "catalogue" else "by rates measured on this kind of device"
     step, speed = seconds(prediction.time.step_s), f"{count(prediction.time.tokens_per_s)} tok/s"

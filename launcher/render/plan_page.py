@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.plan.setups import longest
 from launcher.plan.types import Plan
 from launcher.render import chosen_text, fit_text, plan_data_text, plan_text
 from launcher.render.command import plan_line
@@ -85,4 +86,5 @@ def _batch(plan: Plan) -> Iterator[tuple[str, str]]:
     yield f"× {'GPUs' if plan.device == 'cuda' else 'processes'}", f"{batch.world_size:,}"
     yield f"= {rows} per step", f"{batch.global_size:,}"
     most = "" if plan.data.packing else "at most "
-    yield f"× {plan.data.max_length:,} tokens = tokens per step", f"{most}{batch.global_size * plan.data.max_length:,}"
+    length = longest(plan)
+    yield f"× {length:,} tokens = tokens per step", f"{most}{batch.global_size * length:,}"

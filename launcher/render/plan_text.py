@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from launcher.cluster.schema import Site
+from launcher.plan.setups import longest
 from launcher.plan.types import Plan
 from launcher.predict.prediction import Prediction
 from launcher.render import chosen_text, fit_text, plan_data_text
@@ -116,7 +117,7 @@ def _batch(plan: Plan) -> list[str]:
     one, many = ("GPU", "GPUs") if plan.device == "cuda" else ("process", "processes")
     ranks = one if batch.world_size == 1 else many
     product = f"{batch.global_size} = {batch.per_device} per device × {batch.accumulation} accumulation"
-    most = f"{'' if plan.data.packing else 'at most '}{batch.global_size * plan.data.max_length:,} tokens per step"
+    most = f"{'' if plan.data.packing else 'at most '}{batch.global_size * longest(plan):,} tokens per step"
     return [f"{product} × {batch.world_size} {ranks}     {most}"]
 
 

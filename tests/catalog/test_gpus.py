@@ -98,4 +98,13 @@ def test_an_unknown_gpu_is_refused_with_the_nearest_name():
     """A typo must not plan for other hardware."""
     with pytest.raises(UsageError) as caught:
         gpu("RTX4091")
-    assert "did you mean `RTX4090`" in (caught.value.hint or "")
+    assert caught.value.hint == "did you mean `RTX4090`?"
+    with pytest.raises(UsageError) as caught:
+        gpu("banana")
+    assert "RTX4090, RTX4080" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["4090", "rtx 4090", "NVIDIA GeForce RTX 4090"])
+def test_people_leave_out_the_brand(name):
+    """As nvidia-smi writes it, and as it is said."""
+    assert gpu(name).name == "RTX4090"

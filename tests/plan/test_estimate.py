@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from launcher.plan.facts import gather
 from launcher.plan.make import make_plan
 from tests.support import planning
@@ -41,6 +43,36 @@ def test_prepared_counts_replace_the_estimates(tmp_path):
     facts = gather(loaded, planning.CPU, data_json=tmp_path / "data.json")
     estimate = make_plan(loaded, planning.CPU, facts).plan.estimate
     assert (estimate.rows, estimate.tokens, estimate.steps, estimate.exact) == (96, 700, 18, True)
+
+
+COUNTED = {
+    "sets": {"train": {"rows": 100, "tokens": 9000}},
+    "mixture": {
+        "sources": {"a": {"asked": None, "epochs": 2.0, "tokens": 1}, "b": {"asked": None, "epochs": 0.5, "tokens": 1}}
+    },
+    "sources": {
+        "a": {"rows": 3, "held_out": 0, "lengths": {"max": 900}, "histogram": [[0, 20, 2], [20, 40, 0], [40, 60, 1]]},
+        "b": {"rows": 4, "held_out": 0, "lengths": {"max": 15}, "histogram": [[0, 20, 4]]},
+        "held_out": {"rows": 4, "held_out": 0, "lengths": {"max": 40}, "histogram": [[0, 41, 4]]},
+    },
+}
+"""What `prepare` writes of two sources that are trained and one that is only measured."""
+
+
+@pytest.mark.parametrize(
+    ("max_length", "longest", "lengths"),
+    [
+        (2048, 900, ((10, 6.0), (50, 2.0))),
+        (45, 45, ((10, 6.0), (45, 2.0))),
+    ],
+)
+def test_lengths_are_those_of_what_is_trained(tmp_path, max_length, longest, lengths):
+    """Rows about 10 long: 2 of `a` twice and 4 of `b` half a time. The longest row is exact, and cut at `max_length`."""
+    loaded = planning.recipe(tmp_path, sets=[f"data.max_length={max_length}"])
+    (tmp_path / "data.json").write_text(json.dumps(COUNTED))
+    facts = gather(loaded, planning.CPU, data_json=tmp_path / "data.json")
+    found = make_plan(loaded, planning.CPU, facts).plan.estimate
+    assert (found.longest, found.lengths) == (longest, lengths)
 
 
 def test_no_checkpoint_before_the_end_is_said(tmp_path):

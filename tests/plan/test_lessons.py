@@ -71,6 +71,15 @@ def test_rows_that_were_not_full_are_held_to_what_they_were():
     assert (found.dynamic, found.outside) == (3 * GIB, GIB)
 
 
+def test_rows_that_were_counted_are_held_to_their_lengths():
+    """The longest of 4 rows has 48 of 64 tokens, a usual step 160: one of 120 took three quarters of what was to be expected."""
+    counted = dataclasses.replace(tiny.plan().estimate, longest=48, lengths=((48, 1.0),))
+    short = ({**RANKS[0], "largest_tokens": 192},)
+    planned = dataclasses.replace(plan(formula_tokens=160), estimate=counted)
+    found = lessons.point("id", "x", planned, dataclasses.replace(MEASURED, computed_tokens=120, ranks=short))
+    assert (found.predicted_s, found.flops, found.dynamic) == (3.0, 1.5e12, 4 * GIB)
+
+
 @pytest.mark.parametrize(
     ("measured", "planned", "why"),
     [

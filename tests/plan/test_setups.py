@@ -34,6 +34,17 @@ def test_rows_length_and_ranks_come_from_the_batch_and_the_data():
     assert found.tokens == 3 * 48
 
 
+def test_rows_are_as_long_as_the_longest_that_was_counted():
+    """A packed row is always as long as `max_length`; another as the longest of its batch, padded up to a multiple."""
+    counted = replace(tiny.plan().estimate, longest=300, lengths=((90, 2.0), (300, 1.0)))
+    padded = replace(tiny.plan(data={"max_length": 2048}), estimate=counted)
+    packed = replace(tiny.plan(data={"max_length": 2048, "packing": True}), estimate=counted)
+    multiple = with_trainer(padded, pad_to_multiple_of=128)
+    found = [setup_of(plan, LLAMA, None) for plan in (tiny.plan(data={"max_length": 2048}), packed, padded, multiple)]
+    assert [each.length for each in found] == [2048, 2048, 300, 384]
+    assert [each.lengths for each in found] == [(), (), counted.lengths, counted.lengths]
+
+
 @pytest.mark.parametrize(
     ("trainer", "expected"),
     [({}, "float32"), ({"bf16": True}, "bfloat16"), ({"fp16": True}, "float16")],

@@ -36,6 +36,15 @@ def setup(**more: Any) -> Setup:
     return Setup(**{**plain, **more})
 
 
+@pytest.mark.parametrize(("rows", "usual"), [(1, 325), (2, 494), (8, 910)])
+def test_a_usual_batch_is_as_long_as_its_longest_row(rows, usual):
+    """Three of four rows have 100 tokens, one has 1,000: of n, none is long with 0.75 to the nth. 1,000 - 900 × that."""
+    found = setup(rows=rows, lengths=((100, 6.0), (1000, 2.0)))
+    assert found.usual_length == usual
+    assert time(found) == time(setup(rows=rows, length=usual))
+    assert time(setup(lengths=((100, 1.0),), length=50)) == time(setup(length=50))  # cut since they were counted
+
+
 def parts(rates: Rates, **more: Any) -> dict[str, float]:
     found = time(setup(**more), rates)
     assert found is not None

@@ -19,14 +19,14 @@ Batch = dict[str, Tensor | int]
 
 def document_of(plan: Plan) -> int:
     """Tokens of each document of a packed row: the mean that is expected, lengthened so that few documents fill the row."""
-    tokens = plan.batch.per_device * plan.data.max_length
-    wanted = max(setups.document_of(plan) or plan.data.max_length, tokens // _MOST_DOCUMENTS)
+    tokens = plan.batch.per_device * setups.longest(plan)
+    wanted = max(setups.document_of(plan) or setups.longest(plan), tokens // _MOST_DOCUMENTS)
     return next(length for length in range(wanted, tokens + 1) if tokens % length == 0)
 
 
 def batch_of(plan: Plan, vocabulary: int) -> Batch:
     """Full rows, and a loss at each token: the largest batch of the run."""
-    rows, length = plan.batch.per_device, plan.data.max_length
+    rows, length = plan.batch.per_device, setups.longest(plan)
     packed = bool(plan.data.packing or plan.trainer.get("padding_free"))
     shape_BT = (1, rows * length) if packed else (rows, length)
     ids_BT = torch.randint(0, vocabulary, shape_BT)
