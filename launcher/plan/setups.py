@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -13,6 +14,8 @@ from launcher.predict.setup import Adapter, Checkpointing, Setup
 
 _ALL = "all-linear"
 Strategy = Literal["ddp", "fsdp2", "zero1", "zero2", "zero3"]
+_made: deque[dict[str, int]] = deque(maxlen=20)
+"""Ranks of earlier adapters. The plans of one search have equal ones; what is known of them is kept by their identity."""
 
 
 def setup_of(plan: Plan, architecture: Architecture, gpu: GpuRow | None) -> Setup:
@@ -60,7 +63,7 @@ def _adapter(plan: Plan, model: Architecture) -> Adapter:
     # TRL makes adapters of a quantized base bfloat16; peft makes others float32, but under ZeRO-3 they stay as the base is.
     dtype = "bfloat16" if quantized else plan.model.dtype if plan.strategy == "zero3" else "float32"
     return Adapter(
-        ranks=dict(_ranks(peft, model)),
+        ranks=_one(dict(_ranks(peft, model))),
         dtype=dtype,
         dropout=float(peft.get("lora_dropout", 0.0)) > 0,
         dora=bool(peft.get("use_dora")),
@@ -68,6 +71,13 @@ def _adapter(plan: Plan, model: Architecture) -> Adapter:
         new_rows=len(plan.model.add_tokens),
         biases=peft.get("bias", "none"),
     )
+
+
+def _one(ranks: dict[str, int]) -> dict[str, int]:
+    known = next((each for each in _made if each == ranks), None)
+    if known is None:
+        _made.append(ranks)
+    return known or ranks
 
 
 def _ranks(peft: Mapping[str, Any], model: Architecture) -> Iterator[tuple[str, int]]:

@@ -200,7 +200,8 @@ def _filled(setup: Setup, room: int) -> int:
 def _besides_zero3(setup: Setup, moment: str) -> Mapping[str, int]:
     run = computed(setup)
     width = BYTES[run.dtype]
-    sizes = [prod(shape) for shape in setup.model.tensors.values() if prod(shape) > _threshold(setup)]
+    least = _threshold(setup)
+    sizes = [size for shape in setup.model.tensors.values() if (size := prod(shape)) > least]
     shared = sum(sizes)
     live = min(shared, setting(setup, "max_live_parameters", LIVE)) * width
     ahead = min(shared, setting(setup, "prefetch_bucket_size", PREFETCH) + max(sizes, default=0)) * width

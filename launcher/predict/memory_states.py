@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from launcher.predict.architecture import Architecture
@@ -79,20 +80,22 @@ class Trained:
     width: int
     embedding: bool = False
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """Elements."""
         return prod(self.shape)
 
 
 _Parts = tuple[Architecture, Adapter | None]
-_known: dict[tuple[int, int, str], tuple[_Parts, list[Trained]]] = {}
+_known: dict[tuple[object, ...], tuple[_Parts, list[Trained]]] = {}
 _MOST_KNOWN = 100
 
 
 def trained(setup: Setup) -> list[Trained]:
     """Every tensor that is trained, in no order. Made once for a model and an adapter: a search asks again and again."""
-    key = (id(setup.model), id(setup.adapter), setup.dtype)
+    adapter = setup.adapter
+    beside = adapter and (id(adapter.ranks), adapter.dtype, adapter.dora, adapter.whole, adapter.new_rows)
+    key = (id(setup.model), beside, setup.dtype)
     if key not in _known:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
