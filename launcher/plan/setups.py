@@ -133,9 +133,15 @@ def longest(plan: Plan) -> int:
 
 
 def document_of(plan: Plan) -> int | None:
-    """Mean tokens of a document in a packed row, from what is known of the sources."""
+    """Mean tokens of a document in a packed row, weighted by tokens: as many as the mean token can see of its own.
+
+    Where nobody has counted, the plain mean of what the sources are estimated to have.
+    """
     if not plan.data.packing:
         return None
+    lengths, most = plan.estimate.lengths, plan.data.max_length
+    if counted := sum(min(tokens, most) * often for tokens, often in lengths):
+        return max(1, round(sum(min(tokens, most) ** 2 * often for tokens, often in lengths) / counted))
     known = [each for each in plan.estimate.sources if each.tokens and each.left]
     rows = sum((each.left or 0) * (each.epochs or 1.0) for each in known)
     if not rows:

@@ -45,6 +45,13 @@ def test_rows_are_as_long_as_the_longest_that_was_counted():
     assert [each.lengths for each in found] == [(), (), counted.lengths, counted.lengths]
 
 
+def test_documents_of_a_packed_row_are_weighted_by_their_tokens():
+    """3 of 100 tokens and 1 of 300: half of the 600 tokens are in each kind, so that the mean token's document has 200."""
+    counted = replace(tiny.plan().estimate, longest=300, lengths=((100, 3.0), (300, 1.0)))
+    plan = replace(tiny.plan(data={"max_length": 2048, "packing": True}), estimate=counted)
+    assert setup_of(plan, LLAMA, None).document == 200
+
+
 @pytest.mark.parametrize(
     ("trainer", "expected"),
     [({}, "float32"), ({"bf16": True}, "bfloat16"), ({"fp16": True}, "float16")],
