@@ -85,6 +85,13 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def flops(number: float) -> str:
+    """Floating-point operations: `485 GFLOP`, `3.25 TFLOP`."""
+    short = count(number)
+    prefix = {"T": "T", "B": "G", "M": "M", "k": "k"}.get(short[-1], "")
+    return f"{short.rstrip('TBMk')} {prefix}FLOP"
+
+
 def counted(number: int, word: str) -> str:
     """A number with its word: `1 row`, `2,500 rows`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

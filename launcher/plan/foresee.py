@@ -46,7 +46,7 @@ def foresee(loaded: LoadedRecipe, cluster: Cluster, facts: Facts, draft: Draft, 
     if model is None:
         return replace(
             plain,
-            unpredicted=f"sizes of models of type `{facts.model.architecture}` are not known; `--trace` builds a small copy",
+            unpredicted=f"sizes of models of type `{facts.model.architecture}` are not known; only `--trace` counts them, on a small copy",
         )
     usual, free = fit.usual(cluster, per_node), fit.capacity(cluster, per_node)
     if usual is None or free is None:

@@ -53,7 +53,7 @@ def keys_here(above: Loc, root: type[Section] = Recipe) -> str:
     """The keys of the section at `above`, for a hint."""
     _, known = known_part(above, root)
     section = None if known.in_list else known.section
-    where = f"`{'.'.join(str(part) for part in above)}`" if above else f"a {root.__name__.lower()}"
+    where = f"`{'.'.join(str(part) for part in above)}`" if above else f"a {root.__name__.strip('_').lower()}"
     if section is None:
         return f"{where} is a list: each item starts with `- `"
     more = ", and most names of TRL's SFTConfig" if above == ("training",) else ""

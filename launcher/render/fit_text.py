@@ -12,7 +12,7 @@ from launcher.predict.prediction import Change, Prediction
 from launcher.render.columns import wrapped
 from launcher.render.command import advise_line, without
 from launcher.render.memory_text import MOMENTS, bars
-from launcher.text import count, counted, duration, gib
+from launcher.text import count, counted, duration, flops, gib
 
 TRUST = f"±{round(100 * SPARE)} %, docs/PREDICTOR.md"
 """How far a prediction may be off, and where the measured errors stand."""
@@ -188,12 +188,7 @@ def _step(plan: Plan, prediction: Prediction) -> Iterator[str]:
     parts = [f"{part / whole:.0%} {name}".replace("%", " %") for name, part in named if part >= _PARTS * whole]
     rate = prediction.time.model_flops / whole / plan.batch.world_size
     each = "" if plan.batch.world_size == 1 else " on each device"
-    yield f"a step: {', '.join(parts)}; {count(rate).rstrip('TBMk')} {_flops(rate)}{each}"
-
-
-def _flops(rate: float) -> str:
-    unit = count(rate)[-1]
-    return {"T": "TFLOP/s", "B": "GFLOP/s", "M": "MFLOP/s"}.get(unit, "FLOP/s")
+    yield f"a step: {', '.join(parts)}; {flops(rate)}/s{each}"
 
 
 def amounts(terms: Mapping[str, int]) -> str:

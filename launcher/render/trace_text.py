@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.predict.prediction import TERMS, Memory
 from launcher.predict.traced import Trace
 from launcher.render.memory_text import MOMENTS, name
-from launcher.text import gib, table
+from launcher.text import counted, flops, gib, table
 
 _WORTH_TELLING = 0.01
 """Terms below this share of the peak stand without a difference."""
@@ -34,14 +34,14 @@ def trace_text(trace: Trace, traced: Memory, formula: Memory | None, *, device: 
 
 def _how(trace: Trace, traced: Memory) -> list[str]:
     operations = sum(trace.flops.values())
-    whole = f"each tensor of a step of all {trace.layers} layers counted"
+    whole = f"each tensor of a step of all {counted(trace.layers, 'layer')} counted"
     copies = " and ".join(map(str, trace.copies))
     how = (
         f"each tensor of a step counted on {copies} layers, carried on to {trace.layers}"
         if len(trace.copies) > 1
         else whole
     )
-    return [f"{how}; highest in {MOMENTS[traced.moment]}; {operations / 1e12:,.1f} TFLOP a pass"]
+    return [f"{how}; highest in {MOMENTS[traced.moment]}; {flops(operations)} a pass"]
 
 
 def _apart(formula: int, traced: int | None = None) -> str:

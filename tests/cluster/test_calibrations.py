@@ -62,6 +62,7 @@ def test_a_file_of_another_version_is_not_used_and_that_is_said(monkeypatch):
         ("  - {run: a, name: b, precision: float32, stepp_s: 1}", 5, "stepp_s"),
         ("  - {run: a, name: b}", 5, "precision"),
         ("  - {run: a", 5, ""),
+        ("speed: 3", 5, "Keys of a file: device, launcher, runs"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_line(line, place, message):
@@ -74,5 +75,5 @@ def test_a_damaged_file_is_refused_with_its_line(line, place, message):
         load_cluster("local", on="RTX4090x1")
     (error,) = fault.value.errors
     assert (error.place.source, error.place.line) == (str(path), place) or line.endswith("{run: a")
-    assert message in str(error)
+    assert message in f"{error} {error.hint}"
     assert error.hint

@@ -1,8 +1,11 @@
 """Formula and trace stand beside one another, with how far the formula is off."""
 
+import pytest
+
 from launcher.predict.prediction import Memory
 from launcher.predict.traced import Trace
 from launcher.render.trace_text import trace_text
+from launcher.text import flops
 
 GIB = 2**30
 TRACE = Trace(36, (2, 3), {}, {}, {"forward": 10**12, "backward": 2 * 10**12})
@@ -14,7 +17,7 @@ def test_formula_and_trace_are_compared_by_term() -> None:
     traced = Memory({"weights": 10 * GIB, "activations": 2 * GIB}, "backward")
 
     assert trace_text(TRACE, traced, formula, device="cuda").splitlines() == [
-        "TRACE     each tensor of a step counted on 2 and 3 layers, carried on to 36; highest in the backward pass; 3.0 TFLOP a pass",
+        "TRACE     each tensor of a step counted on 2 and 3 layers, carried on to 36; highest in the backward pass; 3 TFLOP a pass",
         "                        formula     trace",
         "          weights      11.0 GiB  10.0 GiB  +10.0 %",
         "          activations   1.0 GiB   2.0 GiB  -50.0 %",
@@ -31,3 +34,11 @@ def test_without_a_formula_the_trace_stands_alone() -> None:
         "TRACE     each tensor of a step of all 4 layers counted; highest in the optimizer's step"
     )
     assert lines[-1].split() == ["together", "10.0", "GiB"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 FLOP"), (52_200_000, "52.2 MFLOP"), (4.85e11, "485 GFLOP"), (3.25e12, "3.25 TFLOP")]
+)
+def test_operations_have_their_own_prefixes(number: float, said: str) -> None:
+    """Billions are G, not B."""
+    assert flops(number) == said

@@ -209,6 +209,8 @@ def test_what_cannot_be_traced_is_told_with_its_reason(
     assert code == 4
     assert told["error"].startswith(expected)
     assert "\n" not in told["error"]
+    if made.get("num_attention_heads") == 3:
+        assert "is not a multiple of the number of attention heads (3)" in told["error"]  # told behind the first line
 
 
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {

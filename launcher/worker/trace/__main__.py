@@ -17,6 +17,8 @@ from launcher.errors import Exit, LauncherError
 from launcher.plan import codec
 from launcher.worker.process import die_with_parent
 
+_MOST_SAID = 500
+"""Characters of what a library said of a failure; its first line alone is often only the name of a check."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -43,9 +45,8 @@ def answer(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     except LauncherError as fault:
         return fault.exit_code, {"error": fault.message, "hint": fault.hint, "code": fault.exit_code}
     except Exception as fault:  # noqa: BLE001 - of any model; where a step fails here it would in a run
-        why = f"a step of `{request['config'].get('model_type')}` cannot be traced: {type(fault).__name__}: {fault}".splitlines()[
-            0
-        ]
+        said = " ".join(str(fault).split())[:_MOST_SAID]
+        why = f"a step of `{request['config'].get('model_type')}` cannot be traced: {type(fault).__name__}: {said}"
         return Exit.ENVIRONMENT, {"error": why, "hint": None, "code": Exit.ENVIRONMENT}
 
 
