@@ -16,7 +16,7 @@ test: $(VENV)/.dev ## Pass the tests (as root on Debian and Ubuntu it installs S
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs $(BESIDE) $(ARGS)
 
 test-slow: $(VENV)/.dev ## The tests that `make test` leaves out: whole runs by the command line, real disks, hangs, the demo, the wheel
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(BESIDE) $(ARGS)
 
 test-sharding: $(VENV)/.dev ## Every cell of the compatibility table on gloo ranks: train, kill, go on, go on elsewhere, load the result
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m sharding $(ARGS)
