@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launcher.cluster import calibrations, local
-from launcher.errors import Exit
+from launcher.errors import Exit, UsageError
 from launcher.executors.lessons import Lesson, lesson
 from launcher.predict.calibration import Point, learn
 from launcher.render import calibration_text
@@ -20,7 +20,11 @@ def run(args: Namespace) -> int:
     """Fold runs into the file of their device: those that are named, else all finished ones on what this machine has."""
     here = calibrations.device_in(local.detect())
     if args.show:
+        if args.named:
+            raise UsageError("--show learns nothing from runs", hint="leave the names out, or `--show`")
         return _show(args, [here] if here else [])
+    if not args.named and Path(args.runs) != names.default_root() and not Path(args.runs).is_dir():
+        raise UsageError(f"no folder {args.runs}")
     named = [names.find(Path(args.runs), each) for each in args.named]
     found = [lesson(each) for each in named or names.existing(Path(args.runs))]
     usable = [each for each in found if each.point and (named or (each.done and each.device == here))]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 def run(args: Namespace) -> int:
     """Print the plan for RECIPE: data (counted, where it is prepared), batch, choices with their reasons, the exact commands."""
+    _refuse_pairs(args)
     loaded = load_recipe(Path(args.recipe), args.set)
     if args.advise:
         return _advise(args, loaded)
@@ -64,6 +65,14 @@ def run(args: Namespace) -> int:
     if args.full:
         sys.stdout.write("\n" + recipe_yaml(plan))
     return code
+
+
+def _refuse_pairs(args: Namespace) -> None:
+    """Of two answers that exclude one another, none is left out in silence."""
+    asked = {"--advise": args.advise, "--html": args.html is not None, "--json": args.json, "--trace": args.trace}
+    for one, other in (("--html", "--json"), ("--html", "--advise"), ("--html", "--trace"), ("--advise", "--trace")):
+        if asked[one] and asked[other]:
+            raise UsageError(f"{one} and {other} exclude one another", hint="run the command once for each")
 
 
 def _advise(args: Namespace, loaded: LoadedRecipe) -> int:

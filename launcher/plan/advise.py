@@ -93,8 +93,7 @@ def advise(
         UsageError: the sizes of the model are not known.
     """
     if facts.model.sizes is None:
-        hint = "`launcher plan RECIPE --trace --on GPU` builds a small copy of it and measures that"
-        raise UsageError(f"sizes of models of type `{facts.model.architecture}` are not known", hint=hint)
+        raise UsageError(f"--advise: {facts.model.unsized}")
     opened = tuple(key for key in _OPEN if loaded.place(key) is not None)
     left = changed(loaded, [f"{key}={_OPEN[key]}" for key in opened])
     facts = replace(facts, preset=facts.presets.get("ddp", facts.preset))

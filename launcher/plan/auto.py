@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 
 from launcher.plan import figures, fit, speed
 from launcher.plan.compatibility import optimizer_row
@@ -27,6 +28,8 @@ _WORTH_ANOTHER = 0.1
 _DOUBT = 1.03
 """How much too large memory between two known sizes may be guessed before a setup is left out unseen."""
 _SMALL_STATE = "paged_adamw_8bit"
+_ON_DEVICE = False
+"""For `Space.layouts`: nothing lies in host memory."""
 _EVERY = (None, 2, 1)
 """Checkpointing modes from fast to small: off, every second layer, every layer."""
 
@@ -41,8 +44,8 @@ class Space:
     """Keys that may move: `STRATEGY`, `OFFLOAD`, `OPTIM`, `CHECKPOINTING`, `ROWS`."""
     batch: int
     """Rows of one rank in one optimizer step."""
-    layouts: Callable[[bool], Iterable[Setup]]
-    """Setups of the other strategies; with True, those that hold something in host memory."""
+    layouts: Callable[[bool, float], Iterable[Setup]]
+    """(in host memory in part?, bytes) → setups of the other strategies that hold no more from step to step."""
     learned: Calibration | None = None
     """What runs on this device have taught."""
 
@@ -93,6 +96,9 @@ def search(space: Space, usual: int, free: int) -> Found:
     if space.base.device == "cpu":
         return _on_cpu(space, free)
     chosen, seen = _layout(space, usual)
+    if fit.verdict(chosen.needed, usual) == "does not fit":
+        seen = [*seen, *_beyond(space)]
+        chosen = _least([each for each in seen if _keeps(each, chosen)])
     now = min(usual, free)
     if now < usual and fit.verdict(chosen.needed, now) != "fits":
         seen = [each for each in seen if _key(each.setup)[:3] == _key(chosen.setup)[:3]]
@@ -121,7 +127,7 @@ def _layout(space: Space, usual: int) -> tuple[Option, Sequence[Option]]:
     """The best for a device that nothing else uses, and what was looked at."""
     seen: list[Option] = []
     first: list[Option] = []
-    for layouts, optim in _tiers(space):
+    for layouts, optim in _tiers(space, usual):
         tier: list[Option] = []
         for layout in layouts:
             if layout.strategy in ZERO and _best(tier, usual):
@@ -138,26 +144,47 @@ def _layout(space: Space, usual: int) -> tuple[Option, Sequence[Option]]:
     return tight or _least(first), seen
 
 
-def _tiers(space: Space) -> Iterator[tuple[Iterable[Setup], str]]:
+def _tiers(space: Space, usual: int) -> Iterator[tuple[Iterable[Setup], str]]:
     """Setups to compare with one another, from what changes least; later ones count only where no earlier one fits."""
     optims = [space.base.optim, *([_SMALL_STATE] if OPTIM in space.open else [])]
     for offload in (False, True) if OFFLOAD in space.open else (False,):
         for optim in optims:
-            yield (each for each in _layouts(space, offload=offload) if not optimizer_row(each.strategy, optim)), optim
+            layouts = _layouts(space, usual, offload=offload)
+            yield (each for each in layouts if not optimizer_row(each.strategy, optim)), optim
 
 
-def _layouts(space: Space, *, offload: bool) -> Iterator[Setup]:
+def _layouts(space: Space, most: float, *, offload: bool) -> Iterator[Setup]:
     if not offload:
         yield space.base
     if STRATEGY in space.open or offload:
-        yield from space.layouts(offload)
+        yield from space.layouts(offload, most)
+
+
+def _beyond(space: Space) -> Iterator[Option]:
+    """Where nothing fits, and the ranks may share: the strategy that holds least, in its smallest form."""
+    shared = space.layouts(_ON_DEVICE, inf) if STRATEGY in space.open else ()
+    layout = min(shared, key=figures.held, default=None)
+    if layout is not None:
+        yield predicted(_smallest(space, layout), space.learned)
+
+
+def _keeps(option: Option, other: Option) -> bool:
+    """Whether both have the same optimizer, and the same part in host memory."""
+    one, two = option.setup, other.setup
+    return (one.optim, one.offload) == (two.optim, two.offload)
+
+
+def _smallest(space: Space, layout: Setup) -> Setup:
+    """A layout with the fewest rows, and all that may be computed again."""
+    mode = _modes(layout)[-1] if CHECKPOINTING in space.open else every_of(layout)
+    return with_rows(with_every(layout, mode), space.sizes[0])
 
 
 def _explore(space: Space, layout: Setup, capacity: int, seen: Sequence[Option]) -> list[Option]:
     """One layout in its modes of checkpointing, each with the fastest number of rows that fits."""
     known = list(seen)
     modes = _modes(layout) if CHECKPOINTING in space.open else (every_of(layout),)
-    smallest = with_rows(with_every(layout, modes[-1]), space.sizes[0])
+    smallest = _smallest(space, layout)
     if layout != space.base and figures.held(smallest) > capacity:
         return known  # what lies there from step to step is too much already
     if layout != space.base and not _fits(space, smallest, capacity, known):

@@ -7,17 +7,12 @@ from dataclasses import dataclass
 from launcher.catalog.lacking import lacks
 from launcher.cluster.schema import Cluster
 from launcher.plan.facts import Facts
-from launcher.plan.layers import Layers
-from launcher.plan.model_facts import ModelFacts
 from launcher.plan.options import Picked
 from launcher.plan.presets import Preset
 from launcher.plan.types import Decision, Method
 from launcher.plan.world import World
 from launcher.recipe.formats import FORMATS
-from launcher.recipe.optimizers import OPTIMIZERS
-from launcher.recipe.peft import Peft
 from launcher.recipe.schema import Recipe
-from launcher.text import count, gib
 
 _LEARNING_RATES = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4, "int8": 2e-4}
 _AS_WRITTEN = ""
@@ -87,7 +82,7 @@ def choose(
         attention=_attention(recipe, model.architecture, on_gpu=on_gpu),
         checkpointing=picked.checkpointing or _checkpointing(recipe, model.architecture, on_gpu=on_gpu),
         every_n_layers=picked.every_n_layers,
-        optim=picked.optim or _optim(recipe, model),
+        optim=picked.optim or _optim(recipe),
         learning_rate=_learning_rate(recipe, method),
         loss_on=_loss_on(recipe, formats),
         template=_template(recipe, formats, facts.training_copy),
@@ -178,28 +173,13 @@ def _checkpointing(recipe: Recipe, architecture: str | None, *, on_gpu: bool) ->
     return Decision(key, value=False, reason="CPU: host memory is larger than time is cheap")
 
 
-def _optim(recipe: Recipe, model: ModelFacts) -> Decision:
+def _optim(recipe: Recipe) -> Decision:
     """AdamW; other optimizers are chosen by prediction alone."""
     key, written, fused = "training.optim", recipe.training.optim, "adamw_torch_fused"
     if written != "auto":
         return Decision(key, written, _AS_WRITTEN)
-    trained = _adapter_parameters(recipe.peft, Layers(model.tensors)) if recipe.peft else 0
-    reason = "AdamW in one kernel per step; needs no further package"
-    return Decision(key, fused, f"{reason}{_pointless(trained) if trained else ''}")
-
-
-def _adapter_parameters(peft: Peft, layers: Layers) -> int:
-    """Rank × (rows + columns) of each adapted layer; 0 where the targets are a pattern or the layers are not known."""
-    targets = layers.linear if peft.target_modules == "all-linear" else peft.target_modules
-    if isinstance(targets, str):
-        return 0
-    adapted = (shape for name, shape in layers.weights.items() if name.rpartition(".")[2] in targets)
-    return sum(peft.r * sum(shape[-2:]) for shape in adapted)
-
-
-def _pointless(trained: int) -> str:
-    state, small = (trained * OPTIMIZERS[name].state_bytes for name in ("adamw_torch_fused", "adamw_8bit"))
-    return f"; its state for {count(trained)} adapter parameters is {gib(state)}, in 8 bits {gib(small)}"
+    small = "; of an adapter its state is small, in 8 bits little would be saved" if recipe.peft else ""
+    return Decision(key, fused, f"AdamW in one kernel per step; needs no further package{small}")
 
 
 def _learning_rate(recipe: Recipe, method: Method) -> Decision:

@@ -1,4 +1,7 @@
-"""The smallest changes with which a plan fits, each planned and predicted anew, cheapest in speed first."""
+"""The smallest changes with which a plan fits, each planned and predicted anew.
+
+Those that train the same come first, then those that train something else; of either the cheapest in speed first.
+"""
 
 from __future__ import annotations
 

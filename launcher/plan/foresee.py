@@ -44,10 +44,7 @@ def foresee(loaded: LoadedRecipe, cluster: Cluster, facts: Facts, draft: Draft, 
     plain = draft(loaded, cluster, facts, Picked())
     model, per_node = facts.model.sizes, world(loaded, cluster).per_node
     if model is None:
-        return replace(
-            plain,
-            unpredicted=f"sizes of models of type `{facts.model.architecture}` are not known; only `--trace` counts them, on a small copy",
-        )
+        return replace(plain, unpredicted=facts.model.unsized)
     usual, free = fit.usual(cluster, per_node), fit.capacity(cluster, per_node)
     if usual is None or free is None:
         return replace(plain, unpredicted=f"how much memory `{cluster.name}` has is not known here")
@@ -77,17 +74,17 @@ class _Case:
     model: Architecture
     made: dict[tuple[str, str], Setup] = field(default_factory=dict)
 
-    def layouts(self, plain: Plan, base: Setup, usual: int, *, offload: bool) -> Iterator[Setup]:
+    def layouts(self, plain: Plan, base: Setup, most: float, *, offload: bool) -> Iterator[Setup]:
         """Setups of other strategies, or of the same with something in host memory, that the table and the checks allow.
 
-        Those that hold too much from step to step are left out before they are planned.
+        Those that hold more than `most` bytes from step to step are left out before they are planned.
         """
         mine = self.loaded.recipe.sharding.strategy
         for strategy in _STRATEGIES if mine == "auto" else (plain.strategy,):
             for moved in ("optimizer", "params") if offload else ("none",):
                 key = (strategy, moved)
                 guess = replace(base, strategy=strategy, offload=moved, group=None)  # type: ignore[arg-type]
-                if key not in self.made and self._allowed(plain, strategy, moved) and figures.held(guess) <= usual:
+                if key not in self.made and self._allowed(plain, strategy, moved) and figures.held(guess) <= most:
                     self.made[key] = setup_of(self._plan(strategy, moved), self.model, fit.row(self.cluster))
                 if key in self.made and self._has_host_memory(self.made[key], plain):
                     yield self.made[key]
@@ -126,8 +123,8 @@ def _chosen(
     if not is_open:
         return plain, (), None
 
-    def layouts(offload: bool) -> Iterator[Setup]:
-        return case.layouts(plain, base, usual, offload=offload)
+    def layouts(offload: bool, most: float) -> Iterator[Setup]:
+        return case.layouts(plain, base, most, offload=offload)
 
     base = setup_of(plain, case.model, fit.row(case.cluster))
     space = Space(base, is_open, plain.batch.per_device * plain.batch.accumulation, layouts, case.cluster.calibration)

@@ -12,8 +12,9 @@ from typing import Any
 from launcher.catalog.models import known_models
 from launcher.errors import EnvironmentFault
 from launcher.plan.hub_cache import headers_file, hub_cache, snapshot
-from launcher.plan.model_files import Weights, read_weights
+from launcher.plan.model_files import COPY_AGAIN, Weights, read_weights
 from launcher.predict.architecture import Architecture, architecture
+from launcher.predict.families import FAMILIES
 from launcher.predict.sizes import Shape
 from launcher.runs.files import read_json
 
@@ -36,6 +37,14 @@ class ModelFacts:
     def sizes(self) -> Architecture | None:
         """Every parameter with its shape; None where neither the type is in our table nor the weights tell."""
         return architecture(self.config, self._stored)
+
+    @property
+    def unsized(self) -> str:
+        """Why there are no sizes, for people."""
+        if self.architecture in FAMILIES:
+            return f"the configuration of this `{self.architecture}` has a size that is missing or makes no model"
+        kind = f"models of type `{self.architecture}`" if self.architecture else "a model without `model_type`"
+        return f"sizes of {kind} are not known; `--trace` counts them on a small copy, where transformers knows it"
 
     @property
     def parameters(self) -> int | None:
@@ -139,4 +148,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise EnvironmentFault(f"{file} cannot be read: {fault}") from None
     if not isinstance(config, dict):
         raise EnvironmentFault(f"{file} holds no configuration, but a {type(config).__name__}")
+    if not isinstance(kind := config.get("model_type"), str | None):
+        raise EnvironmentFault(f"{file}: `model_type` is {kind!r}, not a name", hint=COPY_AGAIN)
     return config

@@ -18,7 +18,7 @@ _HEADER_LIMIT = 100_000_000
 """Longest header in bytes; the safetensors library has the same bound."""
 _WHOLE_LIMIT, _PIECE = 1 << 20, 1 << 16
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_COPY_AGAIN = "copy it again"
+COPY_AGAIN = "copy it again"
 
 
 class ModelFileError(Exception):
@@ -92,22 +92,22 @@ def read_header(file: Path) -> dict[str, Shape]:
                     f"{file} is a Git LFS pointer, not the weights", "`git lfs pull` in its folder fetches them"
                 )
             if size >= 8 and length > _HEADER_LIMIT:
-                raise ModelFileError(f"{file} is not safetensors: its header would be {length:,} bytes", _COPY_AGAIN)
+                raise ModelFileError(f"{file} is not safetensors: its header would be {length:,} bytes", COPY_AGAIN)
             if size < 8 + length:
                 raise ModelFileError(
-                    f"{file} is cut off: {size:,} bytes, its header ends at {8 + length:,}", _COPY_AGAIN
+                    f"{file} is cut off: {size:,} bytes, its header ends at {8 + length:,}", COPY_AGAIN
                 )
             entries = json.loads(stream.read(length))
             shapes, end = _entries(entries)
     except OSError as fault:
         raise ModelFileError(f"{file} cannot be read: {(fault.strerror or str(fault)).lower()}") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise ModelFileError(f"{file} is not safetensors: its header cannot be read", _COPY_AGAIN) from None
+        raise ModelFileError(f"{file} is not safetensors: its header cannot be read", COPY_AGAIN) from None
     expected = 8 + length + end
     if size < expected:
-        raise ModelFileError(f"{file} is cut off: {size:,} bytes of {expected:,}", _COPY_AGAIN)
+        raise ModelFileError(f"{file} is cut off: {size:,} bytes of {expected:,}", COPY_AGAIN)
     if size > expected:
-        raise ModelFileError(f"{file} has {size:,} bytes, its header accounts for {expected:,}", _COPY_AGAIN)
+        raise ModelFileError(f"{file} has {size:,} bytes, its header accounts for {expected:,}", COPY_AGAIN)
     return shapes
 
 
@@ -127,9 +127,9 @@ def read_object(file: Path) -> dict[str, Any]:
     except OSError as fault:
         raise ModelFileError(f"{file} cannot be read: {(fault.strerror or str(fault)).lower()}") from None
     except (ValueError, RecursionError) as fault:
-        raise ModelFileError(f"{file} is not JSON: {str(fault).splitlines()[0]}", _COPY_AGAIN) from None
+        raise ModelFileError(f"{file} is not JSON: {str(fault).splitlines()[0]}", COPY_AGAIN) from None
     if not isinstance(value, dict):
-        raise ModelFileError(f"{file} holds no object, but a {type(value).__name__}", _COPY_AGAIN)
+        raise ModelFileError(f"{file} holds no object, but a {type(value).__name__}", COPY_AGAIN)
     return value
 
 
@@ -189,7 +189,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     """The files of an index. They lie beside it: a `../` there has been used to read files (CVE-2026-69112)."""
     named = read_object(index).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
-        raise ModelFileError(f"{index} has no `weight_map` from tensors to files", _COPY_AGAIN)
+        raise ModelFileError(f"{index} has no `weight_map` from tensors to files", COPY_AGAIN)
     names = sorted(set(named.values()))
     for name in names:
         if "/" in name or "\\" in name or not name.endswith(".safetensors"):

@@ -168,7 +168,12 @@ def _turns(plan: Plan, prediction: Prediction, lead_s: float | None) -> Iterator
         return
     number = slices(prediction.run_s, limit_s) if lead_s is None else slices(prediction.run_s, limit_s, lead_s)
     limit = f"a time limit of {duration(limit_s)}"
-    yield f"{limit}: {counted(number, 'turn')}" if number else f"{limit} leaves no time to train in"
+    if not number:
+        yield f"{limit} leaves no time to train in"
+        return
+    allowed = plan.restart.max_requeues + 1
+    short = f", and {allowed} are allowed: raise `launch.max_requeues`, or the limit" if number > allowed else ""
+    yield f"{limit}: {counted(number, 'turn')}{short}"
 
 
 def _spent(prediction: Prediction) -> Iterator[str]:

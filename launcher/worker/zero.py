@@ -6,7 +6,7 @@ from launcher.errors import EnvironmentFault
 from launcher.plan.sharding import ZERO
 from launcher.worker.job import Job
 
-_SHARED_MEMORY = "deepspeed_shm_comm"
+SHARED_MEMORY = "deepspeed_shm_comm"
 
 
 def check_installed(job: Job) -> None:
@@ -24,7 +24,7 @@ def check_installed(job: Job) -> None:
         raise EnvironmentFault(f"`{job.plan.strategy}` needs DeepSpeed: {fault}", hint=hint) from None
     if job.plan.device == "cpu":
         # It would be compiled when the first run of a machine starts, for a minute and a half; gloo does the same.
-        deepspeed.ops.__compatible_ops__[_SHARED_MEMORY] = False
+        deepspeed.ops.__compatible_ops__[SHARED_MEMORY] = False
 
 
 def get_ready(job: Job) -> None:

@@ -143,3 +143,13 @@ def test_an_attempts_own_plan_is_what_it_is_held_to(tmp_path, capsys):
     run_dir.attempt_plan(1).write_text(codec.dumps(halved))
     said(capsys)
     assert calibrations.read(processor()).step["float32"].value == 4.0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--show", "tiny"], "--show learns nothing"), (["--runs", "nothere"], "no folder nothere")],
+)
+def test_what_would_be_passed_over_is_refused(words, said, capsys):
+    """A name beside `--show`, and a folder that is not there."""
+    assert main(["calibrate", *words]) == 2
+    assert said in capsys.readouterr().err

@@ -39,7 +39,7 @@ def case(folder, text=planning.RECIPE):
 def test_the_search_finds_what_trying_everything_finds(tmp_path, gib):
     """All 15 combinations of rows and checkpointing: nothing that fits is faster by more than the search's hundredth."""
     base, capacity = case(tmp_path), round(gib * GIB)
-    found = auto.search(Space(base, ALL, 16, lambda _: ()), capacity, capacity).chosen
+    found = auto.search(Space(base, ALL, 16, lambda *_: ()), capacity, capacity).chosen
     every = [with_rows(with_every(base, mode), rows) for mode in (None, 2, 1) for rows in (1, 2, 4, 8, 16)]
     fitting = [each for each in every if fit.verdict(memory(each).total, capacity) == "fits"]
     assert (fit.verdict(found.needed, capacity) == "fits") is bool(fitting)
@@ -56,7 +56,7 @@ def test_memory_is_predicted_a_few_times_and_not_for_all(tmp_path, monkeypatch):
     for gib in (1.0, 4.0, 9.0, 78.0):
         seen.clear()
         figures.forget()
-        auto.search(Space(base, ALL, 16, lambda _: ()), round(gib * GIB), round(gib * GIB))
+        auto.search(Space(base, ALL, 16, lambda *_: ()), round(gib * GIB), round(gib * GIB))
         assert len(seen) <= 12
 
 
@@ -119,6 +119,17 @@ def test_several_ranks_share_a_model_that_one_cannot_hold(tmp_path):
     assert plan.trainer["optim"] == "adamw_torch_fused"
     assert plan.prediction
     assert plan.prediction.verdict == "fits"
+
+
+def test_where_nothing_fits_the_ranks_share_all_the_same(tmp_path):
+    """Two devices of 1 GiB: half of 8.9 GiB is too much as well, but nearer than a whole copy on each."""
+    sets = ("training.per_device_train_batch_size=1", "sharding.offload=none")
+    nothing = planning.plan(tmp_path, *sets, cluster=gpus(1.0, 2), text=FULL)
+    whole = planning.plan(tmp_path, *sets, "sharding.strategy=ddp", cluster=gpus(1.0, 2), text=FULL)
+    assert nothing.prediction and whole.prediction
+    assert nothing.prediction.verdict == "does not fit"
+    assert nothing.strategy != "ddp"
+    assert nothing.prediction.memory.total < 0.7 * whole.prediction.memory.total
 
 
 def test_host_memory_is_the_last_resort_and_must_be_known(tmp_path):

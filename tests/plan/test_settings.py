@@ -68,23 +68,10 @@ def test_the_reason_for_8_bits_names_the_bytes(tmp_path):
     assert "2 bytes, paged" in reason
 
 
-def test_the_state_of_an_adapter_is_stated(tmp_path):
-    """LoRA of rank 8 on all seven layers of the 28 blocks of Qwen3-0.6B: 8 bits would save nothing one would notice."""
-    hidden, wide, query, key = 1024, 3072, 16 * 128, 8 * 128
-    sums = [
-        (hidden, query),
-        (hidden, key),
-        (hidden, key),
-        (query, hidden),
-        (hidden, wide),
-        (hidden, wide),
-        (wide, hidden),
-    ]
-    trained = 28 * 8 * sum(map(sum, sums))
+def test_of_an_adapter_the_optimizer_is_not_made_small(tmp_path):
+    """What its state takes stands under MEMORY; 8 bits would save nothing one would notice."""
     decisions = {each.key: each for each in planning.plan(tmp_path, cluster=H100).decisions}
-    assert (
-        f"{trained * 8 / 2**20:.1f} MiB, in 8 bits {trained * 2 / 2**20:.1f} MiB" in decisions["training.optim"].reason
-    )
+    assert "of an adapter its state is small" in decisions["training.optim"].reason
 
 
 def test_paging_on_a_cpu_is_said_to_do_nothing(tmp_path):

@@ -158,6 +158,10 @@ def test_under_a_time_limit_a_run_takes_turns(tmp_path):
     limited = replace(plan, jobs=tuple(replace(job, time_limit_s=1500) for job in plan.jobs))
     assert fit_text.time(limited, predictions.FITS)[1] == "a time limit of 25 min: 3 turns"
     assert fit_text.time(limited, predictions.FITS, 900.0)[1] == "a time limit of 25 min: 9 turns"
+    once = replace(limited, restart=replace(limited.restart, max_requeues=1))
+    assert fit_text.time(once, predictions.FITS)[1] == (
+        "a time limit of 25 min: 3 turns, and 2 are allowed: raise `launch.max_requeues`, or the limit"
+    )
     short = replace(plan, jobs=tuple(replace(job, time_limit_s=300) for job in plan.jobs))
     assert fit_text.time(short, predictions.FITS)[1] == "a time limit of 5 min 00 s leaves no time to train in"
 

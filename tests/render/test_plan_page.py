@@ -128,3 +128,12 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
         main(["plan", str(tmp_path / "small.yaml"), "--gpus", "none", "--html", str(tmp_path / "out" / "a.html")]) == 4
     )
     assert "out/a.html cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("--html", "a.html", "--json"), ("--html", "a.html", "--advise"), ("--trace", "--advise")]
+)
+def test_of_two_answers_none_is_left_out_in_silence(words, capsys):
+    """Before the recipe is read."""
+    assert main(["plan", "none.yaml", *words]) == 2
+    assert "exclude one another" in capsys.readouterr().err

@@ -175,7 +175,10 @@ def as_fsdp(run_dir: str) -> None:
 
 
 def plain_rank(run_dir: str) -> None:
-    """A rank as on a machine without GPUs."""
-    from launcher.worker import main
+    """A rank as on a machine without GPUs. DeepSpeed compiles nothing, also where the plan does not speak of it."""
+    import deepspeed
 
+    from launcher.worker import main, zero
+
+    deepspeed.ops.__compatible_ops__[zero.SHARED_MEMORY] = False
     raise SystemExit(main.main(run_dir, os.getppid()))
