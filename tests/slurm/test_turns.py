@@ -57,6 +57,7 @@ def test_scenario(scenario: Scenario, scene: Callable[[Scenario], Scene]):
 
 def test_two_nodes_of_two_ranks_are_four_ranks_of_one_machine(cluster, tmp_path_factory, wholes):
     scene = Scene(Login(cluster, tmp_path_factory.mktemp("login")), "far", wholes)
-    run = scene.submit(nodes=2, step_s=0, launch={"processes": 2})
+    room = {"memory_gib_per_node": 6}  # two programs leave nothing of three
+    run = scene.submit(nodes=2, step_s=0, launch={"processes": 2}, profile=room)
     scene.ends_equal(run, 1)
     assert len(preflight.reports(run.run_dir, 1)) == 2
