@@ -24,6 +24,7 @@ _ADAPTER = "model.adapter_name_or_path"
 
 def faults(loaded: LoadedRecipe, facts: Facts) -> Iterator[RecipeError]:
     """What cannot be loaded or would not train what the recipe says."""
+    yield from _continues_no_text(loaded, facts.model)
     yield from _files(loaded, facts.model)
     yield from _internal_keys(loaded, facts.model)
     yield from _adapter(loaded, facts)
@@ -36,6 +37,14 @@ def warnings(loaded: LoadedRecipe, facts: Facts) -> Iterator[str]:
     yield from _long_rows(loaded, facts.model)
     yield from _own_code(loaded, facts.model)
     yield from _other_base(loaded, facts)
+
+
+def _continues_no_text(loaded: LoadedRecipe, model: ModelFacts) -> Iterator[RecipeError]:
+    """Encoders, alone or before a decoder: there is no head for them that supervised fine-tuning could train."""
+    if model.sizes is not None and not model.sizes.causal and not model.config.get("is_decoder"):
+        key = _NAME if loaded.recipe.model.from_config is None else "model.from_config"
+        message = f"a model of type `{model.architecture}` does not continue a text"
+        yield loaded.error(message, key=key, hint="name a causal language model, as Qwen/Qwen3-0.6B is one")
 
 
 def _files(loaded: LoadedRecipe, model: ModelFacts) -> Iterator[RecipeError]:

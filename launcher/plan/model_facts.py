@@ -17,6 +17,7 @@ from launcher.predict.architecture import Architecture, architecture
 from launcher.predict.families import FAMILIES
 from launcher.predict.sizes import Shape
 from launcher.runs.files import read_json
+from launcher.text import quote
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         raise EnvironmentFault(f"{file} cannot be read: {fault}") from None
     if not isinstance(config, dict):
-        raise EnvironmentFault(f"{file} holds no configuration, but a {type(config).__name__}")
+        raise EnvironmentFault(f"{file} holds {quote(json.dumps(config))}, not a configuration", hint=COPY_AGAIN)
     if not isinstance(kind := config.get("model_type"), str | None):
-        raise EnvironmentFault(f"{file}: `model_type` is {kind!r}, not a name", hint=COPY_AGAIN)
+        raise EnvironmentFault(f"{file}: `model_type` is {quote(json.dumps(kind))}, not a name", hint=COPY_AGAIN)
     return config

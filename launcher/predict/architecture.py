@@ -185,19 +185,8 @@ def architecture(config: Mapping[str, Any], tensors: Mapping[str, Shape] | None 
 def _of_family(config: Mapping[str, Any], family: Family) -> Architecture:
     sizes = read_sizes(config, family)
     tensors = named_shapes(config, family, sizes)
-    return Architecture(
-        kind=str(config["model_type"]),
-        hidden=sizes["H"],
-        ffn=sizes["X"] if "E" in sizes else sizes["F"],
-        layers=sizes["L"],
-        heads=sizes["N"],
-        kv_heads=sizes["G"],
-        head_dim=sizes["D"],
-        vocabulary=sizes["V"],
-        tied=not any(_HEADS.fullmatch(name) for name in tensors),
-        tensors=tensors,
-        experts=sizes.get("E", 0),
-        experts_per_token=sizes.get("A", 0),
+    return replace(
+        _of_sizes(config, sizes, tensors),
         causal=family.causal,
         renamed=family.stored_otherwise,
         decoder_layers=sizes["C"] if any(place.startswith("decoder") for place in family.blocks) else 0,
@@ -211,6 +200,11 @@ def _of_tensors(config: Mapping[str, Any], tensors: Mapping[str, Shape]) -> Arch
     if not tensors or config.get("quantization_config") or not isinstance(text, Mapping):
         return None
     sizes = read_sizes(text, Family({}, (), {}))
+    return replace(_of_sizes(config, sizes, tensors), renamed=True, exact=False)
+
+
+def _of_sizes(config: Mapping[str, Any], sizes: Mapping[str, int], tensors: Mapping[str, Shape]) -> Architecture:
+    """What every type has."""
     return Architecture(
         kind=str(config.get("model_type")),
         hidden=sizes["H"],
@@ -224,6 +218,4 @@ def _of_tensors(config: Mapping[str, Any], tensors: Mapping[str, Shape]) -> Arch
         tensors=tensors,
         experts=sizes.get("E", 0),
         experts_per_token=sizes.get("A", 0),
-        renamed=True,
-        exact=False,
     )

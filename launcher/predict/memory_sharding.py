@@ -56,7 +56,9 @@ def parts(setup: Setup) -> dict[str, int]:
     """Bytes of one rank's part of `weights`, `gradients` and `optimizer`, wherever they lie."""
     found = _held(setup)
     whole = setup.strategy in ("ddp", "zero1")
-    gradients = found.get("gradients") or states.gradient_bytes(computed(setup)) // (1 if whole else setup.shards)
+    # FSDP2 hands gradients out in the type that its part is kept in.
+    run = _in_float32(setup) if setup.strategy == "fsdp2" else computed(setup)
+    gradients = found.get("gradients") or states.gradient_bytes(run) // (1 if whole else setup.shards)
     return {"weights": found["weights"], "gradients": gradients, "optimizer": found["optimizer"]}
 
 

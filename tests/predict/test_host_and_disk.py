@@ -33,6 +33,12 @@ def test_offloaded_state_is_twelve_bytes_a_parameter_and_the_gradients():
     assert "offload" not in host(replace(run, offload="none"))
 
 
+def test_fsdp2_keeps_all_of_its_part_in_float32():
+    """Weights, gradients and two moments, 4 bytes each: torch hands gradients out in the type that its part is kept in."""
+    run = setup(LLAMA, strategy="fsdp2", offload="params", dtype="bfloat16", **ON_8)
+    assert abs(host(run)["offload"] - 16 * LLAMA.parameters) < MIB
+
+
 def test_paged_state_may_lie_in_host_memory():
     """It must have room there when the GPU has none."""
     found = host(setup(LLAMA, optim="paged_adamw_32bit", device="cuda", precision="bfloat16"))
