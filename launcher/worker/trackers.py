@@ -101,16 +101,21 @@ def _trackio(run: TrackedRun, state: TrainerState) -> Iterator[Opened]:  # noqa:
 OPEN: dict[str, Open] = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
 
 
-Have = Callable[[TrackedRun, TrainerState, Iterable[Mark]], Iterable[Mark] | None]
-"""Which logs an open tracker has, by its own word where it can be asked; None: it does not know. Told what was noted."""
+Have = Callable[[TrackedRun, TrainerState], Iterable[Mark] | None]
+"""Which logs an open tracker has, by its own word; None: it cannot be asked now, and what was noted counts."""
 
 
-def _until_here(_: TrackedRun, state: TrainerState, noted: Iterable[Mark]) -> Iterable[Mark]:
-    """TensorBoard has just dropped the steps that will be trained again."""
-    return [each for each in noted if each[0] <= state.global_step]
+def _in_tensorboard(run: TrackedRun, state: TrainerState) -> Iterable[Mark]:
+    """What its files hold of the steps that are not trained again: it has just dropped the others."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    files = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={SCALARS: 0}).Reload()
+    names = [name for name in files.Tags()[SCALARS] if tells_kind(_name(name))]
+    points = ((each.step, name) for name in names for each in files.Scalars(name))
+    return [mark(step, [_name(name)]) for step, name in points if step <= state.global_step]
 
 
-def _in_mlflow(_: TrackedRun, __: TrainerState, ___: Iterable[Mark]) -> Iterable[Mark]:
+def _in_mlflow(_: TrackedRun, __: TrainerState) -> Iterable[Mark]:
     """What has arrived: MLflow sends on threads of its own, which die with the process."""
     import mlflow
 
@@ -120,7 +125,7 @@ def _in_mlflow(_: TrackedRun, __: TrainerState, ___: Iterable[Mark]) -> Iterable
     return [mark(each.step, (name,)) for name in names for each in client.get_metric_history(run, name)]
 
 
-def _in_trackio(run: TrackedRun, _: TrainerState, __: Iterable[Mark]) -> Iterable[Mark] | None:
+def _in_trackio(run: TrackedRun, _: TrainerState) -> Iterable[Mark] | None:
     """What has arrived: Trackio writes twice a second. Only its store on this machine can be asked."""
     if os.environ.get("TRACKIO_SPACE_ID") or os.environ.get("TRACKIO_SERVER_URL"):
         return None
@@ -138,7 +143,7 @@ def _name(key: str) -> str:
     return key.removeprefix("train/").replace("eval/", "eval_", 1)
 
 
-HAVE: dict[str, Have] = {"tensorboard": _until_here, "mlflow": _in_mlflow, "trackio": _in_trackio}
+HAVE: dict[str, Have] = {"tensorboard": _in_tensorboard, "mlflow": _in_mlflow, "trackio": _in_trackio}
 
 
 _FLUSHED = {"WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1"}

@@ -135,7 +135,7 @@ class _Channel:
             with self._open(self._run, state) as (integration, config):
                 told = _Arguments(output_dir, self._run, config)
                 integration.on_train_begin(told, state, TrainerControl())
-                if self._name in HAVE and (has := HAVE[self._name](self._run, state, sent)) is not None:
+                if self._name in HAVE and (has := HAVE[self._name](self._run, state)) is not None:
                     sent.replace(has)
                 for at, logs in chain(history, iter(self._queue.get, None)):
                     state = at

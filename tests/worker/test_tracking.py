@@ -1,6 +1,7 @@
 """Trackers get what they should, and whatever they do, the training stays as it is."""
 
 import contextlib
+import shutil
 import socket
 import sqlite3
 import threading
@@ -162,8 +163,9 @@ def test_trackio_goes_on_in_the_same_run(tmp_path):
     assert names == [("run-run-0001",)]
 
 
-def killed_and_continued(root, tracker, kills, *, wait_for=None, settled_s=0.0):
-    """A run of twelve steps, saved at 4 and 8, evaluated at 0, 3, 6, 9 and 12; `kills`: after which step, with what saved."""
+def killed_and_continued(root, tracker, kills, *, wait_for=None, settled_s=0.0, lost=()):
+    """A run of twelve steps, saved at 4 and 8, evaluated at 0, 3, 6, 9 and 12; `kills`: after which step, with what saved.
+    `lost`: attempts that leave nothing in the tracker's files, only the notes of what they sent."""
     plan = tiny.plan(
         max_steps=12, save_steps=4, eval_steps=3, eval_sources=tiny.held_out("held", 0.2), report_to=(tracker,)
     )
@@ -173,6 +175,8 @@ def killed_and_continued(root, tracker, kills, *, wait_for=None, settled_s=0.0):
         env = {"LAUNCHER_ATTEMPT": str(attempt), "WANDB_MODE": "offline"}
         killed = warm.run(TRACKING + "killed_rank", args, torchrun=True, env=env)
         assert killed.codes == (-9,), run.rank_log(attempt, 0).read_text()[-2000:]
+        if attempt in lost:
+            shutil.rmtree(run.tracking / tracker)
         time.sleep(1.0)  # TensorBoard reads its files by second, then by pid as text: 10003 before 9993
     ended = trained.start(run, attempt=len(kills) + 1, env={"WANDB_MODE": "offline"}).wait()
     assert ended.codes == (0,), run.rank_log(len(kills) + 1, 0).read_text()[-2000:]
@@ -196,6 +200,13 @@ KILLS = [(3, None), (7, 4), (10, 8)]
 def test_after_kills_tensorboard_shows_each_step_once(tmp_path):
     """Killed at once, with logs on their way: what was shown is replaced, what was missed is sent."""
     assert shown(killed_and_continued(tmp_path / "run", "tensorboard", KILLS), "tensorboard") == EACH_ONCE
+
+
+@pytest.mark.parametrize("lost", [[1], [2], [1, 2, 3]])
+def test_what_tensorboard_was_given_and_never_wrote_is_sent_again(tmp_path, lost):
+    """Killed between the note and the write: its own files are what counts."""
+    run = killed_and_continued(tmp_path / "run", "tensorboard", KILLS, lost=lost)
+    assert shown(run, "tensorboard") == EACH_ONCE
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "mlflow", "trackio"])
